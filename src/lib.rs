@@ -1,0 +1,5 @@
+//! glommproxy unwraps the PROXY protocol in front of TCP and UDP servers.
+
+#![cfg_attr(test, allow(clippy::expect_used))]
+
+pub mod addr;
