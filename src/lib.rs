@@ -3,3 +3,4 @@
 #![cfg_attr(test, allow(clippy::expect_used))]
 
 pub mod addr;
+pub mod header;

@@ -1,0 +1,144 @@
+//! The PROXY protocol header: decoding of versions 1 and 2.
+//!
+//! The source is HAProxy's `doc/proxy-protocol.txt` (text of 2026/04/27); "section" below means a section of that text.
+//! Decoding is pure, allocates nothing and never looks at a byte behind the header: one header is read, and whatever
+//! follows is payload, a second header too.
+//!
+//! Two kinds of header are a matter of choice for a receiver (section 2.2), and they are chosen here so that an
+//! attacker gains nothing:
+//!
+//! - `LOCAL` (version 2) and `UNKNOWN` (version 1) are [`Origin::Local`]: the connection is the sender's own, such as a
+//!   health check.
+//! - `PROXY` with the family or transport UNSPEC, or with the family UNIX, is refused. It says that there *is* a client
+//!   but not which one. Taken as local, that client would reach the server from our own address, which servers trust
+//!   more than any other (the administrator's console that answers 127.0.0.1 only).
+
+mod error;
+#[cfg(test)]
+mod tests;
+mod tlv;
+mod v1;
+mod v2;
+
+use std::net::SocketAddr;
+
+pub use error::HeaderError;
+pub use tlv::{Tlv, TlvIter, Tlvs};
+
+/// The most bytes a header may have, all TLVs included. A receiver's buffer of this size holds every header that is
+/// accepted; a header that announces more is refused as soon as its length is read.
+///
+/// The protocol itself allows 16 + 65535 bytes. Real headers stay far below: AWS NLB sends about 100 bytes, and a TLS
+/// client certificate about 2 KiB.
+pub const LEN_MAX: usize = 8192;
+
+/// How the header reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A TCP connection: the header may arrive in any number of pieces.
+    Stream,
+    /// One UDP datagram: it holds its whole header, or it has none (section 2, "For UDP …").
+    Datagram,
+}
+
+/// What the bytes at hand amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded<'a> {
+    /// A whole, valid header.
+    Complete {
+        /// The header.
+        header: Header<'a>,
+        /// The header's length in bytes; the payload begins there.
+        consumed: usize,
+    },
+    /// The beginning of what may become a valid header: call again with these bytes and more. Only for
+    /// [`Transport::Stream`], and never once [`LEN_MAX`] bytes are there.
+    Partial,
+}
+
+/// One decoded header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// The format the header was written in.
+    pub version: Version,
+    /// On whose behalf the connection or datagram was sent.
+    pub origin: Origin,
+    /// The extensions of a version 2 header; none in version 1.
+    pub tlvs: Tlvs<'a>,
+}
+
+/// The format of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// One line of text (section 2.1).
+    V1,
+    /// The binary format (section 2.2).
+    V2,
+}
+
+/// On whose behalf a connection or datagram was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// On behalf of a client. These are the sender's words: they become an address to act on through
+    /// [`ClientAddr::believe`](crate::addr::ClientAddr::believe) only.
+    Proxied {
+        /// The client, as the header tells it. It may be v4-mapped.
+        source: SocketAddr,
+        /// The address the client spoke to, as the header tells it. It may be v4-mapped.
+        destination: SocketAddr,
+    },
+    /// The sender's own: there is no client to speak for. Addresses in the header are not read.
+    Local,
+}
+
+/// Decodes the one header at the beginning of `bytes`.
+///
+/// A stream is refused as soon as no further byte could make a valid header of it, so that a sender without the PROXY
+/// protocol is told at once and not after the deadline. Any beginning of a valid header, the empty one too, is
+/// [`Decoded::Partial`].
+///
+/// # Errors
+///
+/// Every way in which the bytes break the protocol; see [`HeaderError`]. On a datagram an unfinished header is an
+/// error, and so is version 1, which is for TCP only. [`HeaderError::Missing`] means that the bytes do not begin with a
+/// signature, so that they may be payload without a header; every other error means a header that is broken.
+#[inline]
+pub fn decode(bytes: &[u8], transport: Transport) -> Result<Decoded<'_>, HeaderError> {
+    if let Some(fixed) = v2::fixed_part(bytes) {
+        return v2::decode(fixed, bytes, transport);
+    }
+
+    if transport == Transport::Datagram {
+        return Err(datagram_without_header(bytes));
+    }
+    if v2::may_begin(bytes) {
+        v2::check_short(bytes)?;
+        return Ok(Decoded::Partial);
+    }
+
+    match v1::decode(bytes)? {
+        Some((origin, consumed)) => Ok(Decoded::Complete {
+            header: Header {
+                version: Version::V1,
+                origin,
+                tlvs: Tlvs::default(),
+            },
+            consumed,
+        }),
+        None => Ok(Decoded::Partial),
+    }
+}
+
+/// Tells why a datagram without the whole fixed part of a version 2 header is refused. Less than a whole signature is
+/// no header but payload that happens to begin alike: "\r\n" is a message a game may send.
+fn datagram_without_header(bytes: &[u8]) -> HeaderError {
+    if v2::is_signed(bytes) {
+        return HeaderError::Truncated;
+    }
+
+    if v1::is_signed(bytes) {
+        return HeaderError::V1OnDatagram;
+    }
+
+    HeaderError::Missing
+}
