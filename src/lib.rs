@@ -4,4 +4,5 @@
 
 pub mod addr;
 pub mod header;
+pub mod routing;
 pub mod subnets;

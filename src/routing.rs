@@ -1,0 +1,92 @@
+//! Policy routing: makes the server's replies to spoofed clients come back to this host.
+//!
+//! The server answers an address that is somewhere on the Internet. A *rule* picks out such replies and sends them to a
+//! table of their own, where a *route* `local default dev lo` says that every address is this host (ip-rule(8),
+//! ip-route(8)). [`install`](fn@install) adds both over rtnetlink and removes them again, [`check`](fn@check) tells what is missing when the
+//! host's owner prefers to do it.
+//!
+//! # Whose rules are whose
+//!
+//! Each instance claims the lowest free slot *k* of 64 in its network namespace, and all its rules have priority
+//! 900 + *k*, its routes metric 900 + *k*, and both the protocol number 77. Every instance adds its own copies, so
+//! none takes another's away. What carries the tag and the number of a slot that nobody holds was left behind by an
+//! instance that was killed; the next [`install`](fn@install) removes it.
+//!
+//! ```text
+//! $ ip rule
+//! 0:      from all lookup local
+//! 900:    from 127.0.0.1/8 iif lo lookup 123 proto 77
+//! 900:    from 0.0.0.0 iif lo ipproto udp sport 25565 lookup 123 proto 77
+//! 32766:  from all lookup main
+//! $ ip route show table 123
+//! local default dev lo proto 77 scope host src 127.0.0.1 metric 900
+//! ```
+//!
+//! # Limits
+//!
+//! - A server on an address other than loopback answers on the same port to everyone, so clients that connect to it
+//!   directly from other hosts get no reply while the rules are there. See also [`RoutePlan::wildcard_udp`].
+//! - `ip rule add` without a priority chooses one before all rules but `local`, so before ours if they are there. A
+//!   rule typed later that takes everything takes the replies too.
+//! - Everything here blocks, for at most a few seconds: it is for start and exit.
+
+mod check;
+mod error;
+mod install;
+mod kernel;
+mod message;
+mod netlink;
+mod plan;
+mod rule;
+mod slot;
+
+pub use check::{RouteCheck, check};
+pub use error::{RouteWarning, RoutingError};
+pub use install::{InstalledRoutes, install};
+pub use plan::{ReservedTable, RoutePlan, RouteTable};
+pub use rule::Family;
+
+use kernel::{DefaultRoute, Kernel};
+use netlink::NetlinkError;
+use plan::FamilyPlan;
+
+fn open() -> Result<Kernel, RoutingError> {
+    Kernel::open().map_err(|cause| RoutingError::System {
+        doing: "opening a netlink socket to the routing tables".to_owned(),
+        cause,
+    })
+}
+
+/// Splits the plan into what this host has and what it has not. A family counts as there if its loopback address is:
+/// that goes when IPv6 is switched off by sysctl, and is not there before the loopback device was up.
+fn present_families(
+    kernel: &mut Kernel,
+    plan: &RoutePlan,
+) -> Result<(Vec<FamilyPlan>, Vec<Family>), RoutingError> {
+    let mut present = Vec::new();
+    let mut skipped = Vec::new();
+    for family in plan.families() {
+        let loopback = family.family.loopback();
+        if kernel
+            .is_local(loopback)
+            .map_err(while_doing("looking up the loopback address"))?
+        {
+            present.push(family);
+        } else {
+            skipped.push(family.family);
+        }
+    }
+    Ok((present, skipped))
+}
+
+fn while_doing(doing: &str) -> impl FnOnce(NetlinkError) -> RoutingError {
+    move |e| RoutingError::System {
+        doing: doing.to_owned(),
+        cause: e.into_io(),
+    }
+}
+
+/// The route that the kernel takes of several to the same place: the one with the lowest metric.
+fn chosen(routes: &[DefaultRoute]) -> Option<DefaultRoute> {
+    routes.iter().min_by_key(|route| route.metric).copied()
+}

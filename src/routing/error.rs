@@ -1,0 +1,111 @@
+//! What can be wrong, in words for the operator.
+
+use std::io;
+use std::net::IpAddr;
+
+use super::plan::{Need, RouteTable};
+use super::rule::Family;
+
+/// Something about this host's routing that keeps replies from coming back, though it is no reason not to start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteWarning {
+    /// The server is on another host (only from [`check`](super::check()); [`install`](super::install()) fails).
+    #[error(
+        "{0} is not an address of this host, so nothing here can bring that server's replies back"
+    )]
+    TargetNotLocal(IpAddr),
+    /// The table has somebody's route with another source address, or none.
+    #[error(
+        "table {table} already has a {family} route `local default dev lo` with {}, so UDP servers bound to the \
+         wildcard address would answer from the wrong address; mend it with `{mend}`",
+        source_text(*.found)
+    )]
+    ForeignRoute {
+        /// The family.
+        family: Family,
+        /// The table.
+        table: RouteTable,
+        /// The route's preferred source address.
+        found: Option<IpAddr>,
+        /// The shell command that gives it the right one.
+        mend: String,
+    },
+    /// Another instance with another target address uses the same table.
+    #[error(
+        "table {table} is also used by another glommproxy, whose target is {other}, so UDP servers bound to the \
+         wildcard address of one of the two would answer from the wrong address; give each its own table number"
+    )]
+    SharedTable {
+        /// The table.
+        table: RouteTable,
+        /// The other instance's target.
+        other: IpAddr,
+    },
+    /// Rules and routes are there, and yet the kernel takes another way.
+    #[error(
+        "{replies} do not come back to this host although rule and route are there; look in `{ip} rule` for a rule \
+         of higher priority that takes them elsewhere"
+    )]
+    Overruled {
+        /// Which replies, in words.
+        replies: String,
+        /// The iproute2 command of the family.
+        ip: &'static str,
+    },
+}
+
+/// Why the routes could not be set up, removed or checked.
+#[derive(Debug, thiserror::Error)]
+pub enum RoutingError {
+    /// The kernel answered EPERM.
+    #[error(
+        "setting up routes needs CAP_NET_ADMIN; grant it, or leave the set-up to root: {}",
+        .commands.join(" && ")
+    )]
+    NotPermitted {
+        /// The shell commands that do the same.
+        commands: Vec<String>,
+    },
+    /// The kernel answered EPERM when our rules and routes were to go.
+    #[error(
+        "removing our rules and routes needs CAP_NET_ADMIN, which is gone; they stay until the next start with it"
+    )]
+    RemovalNotPermitted,
+    /// The server is on another host.
+    #[error(
+        "{0} is not an address of this host, so its replies cannot be routed back; run glommproxy on the server's \
+         host, or without setting up routes"
+    )]
+    TargetNotLocal(IpAddr),
+    /// All slots are taken.
+    #[error(
+        "64 instances have set up routes in this network namespace, which is as many as there can be"
+    )]
+    NoFreeSlot,
+    /// Anything else the system said.
+    #[error("{doing}: {cause}")]
+    System {
+        /// What was tried.
+        doing: String,
+        /// The system's error.
+        cause: io::Error,
+    },
+}
+
+// === impl RouteWarning ===
+
+impl RouteWarning {
+    pub(super) fn overruled(need: &Need) -> Self {
+        Self::Overruled {
+            replies: need.reply.to_string(),
+            ip: need.rule.family.ip_tool(),
+        }
+    }
+}
+
+fn source_text(source: Option<IpAddr>) -> String {
+    match source {
+        Some(ip) => format!("source {ip}"),
+        None => "no preferred source".to_owned(),
+    }
+}

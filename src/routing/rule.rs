@@ -1,0 +1,201 @@
+//! One rule and one route, and the commands that add them.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::plan::RouteTable;
+
+/// All IPv4 loopback addresses, written as go-mmproxy's README writes it.
+const LOOPBACK_V4: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::LOCALHOST), 8);
+
+/// The priority in the command for a rule without a source: like what `ip rule add` chooses, before the table `main`.
+const SOURCELESS_PRIORITY: u32 = 1000;
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// A transport protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// `ip rule add [from SOURCE] iif lo [ipproto P sport N] table T`.
+///
+/// `iif lo` means "made on this host" (ip-rule(8)): forwarded packets never match. It also spares them the look into
+/// their ports that rules on ports otherwise cost (`fib_rule_requires_fldissect` in the kernel).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) family: Family,
+    pub(super) source: Option<IpNet>,
+    pub(super) service: Option<(Protocol, u16)>,
+    pub(super) table: RouteTable,
+}
+
+/// `ip route add local default dev lo src SOURCE table T`: everything is ours, and whoever has no address yet takes the
+/// server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LocalRoute {
+    pub(super) source: IpAddr,
+    pub(super) table: RouteTable,
+}
+
+// === impl Family ===
+
+impl Family {
+    pub(super) fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// The address that every host with this family has.
+    pub(super) fn loopback(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::LOCALHOST.into(),
+            Self::V6 => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
+
+    /// How iproute2's tool is called for this family.
+    pub(super) fn ip_tool(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip -6",
+        }
+    }
+
+    pub(super) fn default_prefix(self) -> &'static str {
+        match self {
+            Self::V4 => "0.0.0.0/0",
+            Self::V6 => "::/0",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+// === impl Protocol ===
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// Packets from loopback addresses go nowhere else anyway, so all of them may match. Any other address of this host
+    /// has traffic of its own, so there only the server's port does.
+    pub(super) fn for_bound_server(
+        target: SocketAddr,
+        protocol: Protocol,
+        table: RouteTable,
+    ) -> Self {
+        let ip = target.ip();
+        let family = Family::of(ip);
+        if ip.is_loopback() {
+            let source = match family {
+                Family::V4 => LOOPBACK_V4,
+                Family::V6 => IpNet::from(ip),
+            };
+            return Self {
+                family,
+                source: Some(source),
+                service: None,
+                table,
+            };
+        }
+        Self {
+            family,
+            source: Some(IpNet::from(ip)),
+            service: Some((protocol, target.port())),
+            table,
+        }
+    }
+
+    /// `from 0.0.0.0/32` matches exactly the IPv4 packets that have no source address yet. An IPv6 rule with a source
+    /// never matches such packets (`fib6_rule_match`: `RT6_LOOKUP_F_HAS_SADDR`), so it has to do without.
+    pub(super) fn for_wildcard_udp_server(target: SocketAddr, table: RouteTable) -> Self {
+        let family = Family::of(target.ip());
+        let source = match family {
+            Family::V4 => Some(IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
+            Family::V6 => None,
+        };
+        Self {
+            family,
+            source,
+            service: Some((Protocol::Udp, target.port())),
+            table,
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} rule add", self.family.ip_tool())?;
+        if let Some(source) = self.source {
+            write!(f, " from {source}")?;
+        }
+        f.write_str(" iif lo")?;
+        if let Some((protocol, port)) = self.service {
+            write!(f, " ipproto {protocol} sport {port}")?;
+        }
+        write!(f, " table {}", self.table)?;
+        // Without a priority of its own it would be refused as equal to any rule for the same port and one source; see
+        // `FamilyPlan::rules`.
+        if self.source.is_none() {
+            write!(f, " priority {SOURCELESS_PRIORITY}")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+// === impl LocalRoute ===
+
+impl LocalRoute {
+    pub(super) fn family(&self) -> Family {
+        Family::of(self.source)
+    }
+
+    /// The command that gives this route's source to a route that is already there with this metric, or with the one
+    /// that `ip route` assumes.
+    pub(super) fn replace_command(&self, metric: Option<u32>) -> String {
+        let command = self.command("replace");
+        match metric {
+            Some(metric) => format!("{command} metric {metric}"),
+            None => command,
+        }
+    }
+
+    fn command(&self, verb: &str) -> String {
+        let Self { source, table } = self;
+        let (ip, prefix) = (self.family().ip_tool(), self.family().default_prefix());
+        format!("{ip} route {verb} local {prefix} dev lo src {source} table {table}")
+    }
+}
+
+impl fmt::Display for LocalRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.command("add"))
+    }
+}

@@ -1,0 +1,96 @@
+//! What is missing is named, and what others have set up counts.
+
+use glommproxy::routing::{self, RouteCheck, RouteTable};
+
+use crate::namespace::{TestResult, isolated, run};
+use crate::{add_other_addresses, loopback_plan};
+
+#[test]
+fn check_names_the_commands_that_are_missing() -> TestResult {
+    isolated(|| {
+        let plan = loopback_plan()?;
+        let found = routing::check(&plan)?;
+        assert_eq!(
+            found.missing,
+            [
+                "ip route add local 0.0.0.0/0 dev lo src 127.0.0.1 table 123",
+                "ip rule add from 127.0.0.1/8 iif lo table 123",
+                "ip -6 route add local ::/0 dev lo src ::1 table 123",
+                "ip -6 rule add from ::1/128 iif lo table 123",
+            ]
+        );
+        assert_eq!(
+            found.missing_for_wildcard_udp,
+            [
+                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 25565 table 123",
+                "ip -6 rule add iif lo ipproto udp sport 25566 table 123 priority 1000",
+            ]
+        );
+        run(&found.missing[0])?;
+        assert_eq!(routing::check(&plan)?.missing, found.missing[1..]);
+        run(&found.missing[1])?;
+        assert_eq!(routing::check(&plan)?.missing, found.missing[2..]);
+        run(&found.missing[2..].join(" && "))?;
+        run(&found.missing_for_wildcard_udp.join(" && "))?;
+        assert_eq!(routing::check(&plan)?, RouteCheck::default());
+        Ok(())
+    })
+}
+
+#[test]
+fn the_commands_work_for_another_address_of_the_host() -> TestResult {
+    isolated(|| {
+        add_other_addresses()?;
+        let mut plan = loopback_plan()?;
+        plan.v4 = Some("192.0.2.7:25565".parse()?);
+        plan.v6 = Some("[2001:db8::7]:25565".parse()?);
+        let found = routing::check(&plan)?;
+        assert_eq!(
+            (found.missing.len(), found.missing_for_wildcard_udp.len()),
+            (6, 2)
+        );
+        run(&found.missing.join(" && "))?;
+        run(&found.missing_for_wildcard_udp.join(" && "))?;
+        assert_eq!(routing::check(&plan)?, RouteCheck::default());
+        Ok(())
+    })
+}
+
+#[test]
+fn check_accepts_what_others_have_set_up() -> TestResult {
+    isolated(|| {
+        let mut plan = loopback_plan()?;
+        plan.wildcard_udp = false;
+        // As in go-mmproxy's README, but in another table than ours.
+        run("ip rule add from 127.0.0.1/8 iif lo table 99")?;
+        run("ip route add local 0.0.0.0/0 dev lo table 99")?;
+        run(
+            "ip -6 rule add from ::1/128 iif lo table 99 && ip -6 route add local ::/0 dev lo table 99",
+        )?;
+        assert_eq!(routing::check(&plan)?, RouteCheck::default());
+
+        // As in Cloudflare's mmproxy: by mark.
+        run("ip rule del from 127.0.0.1/8 iif lo table 99 && ip rule add fwmark 123 table 99")?;
+        assert_eq!(routing::check(&plan)?.missing.len(), 2);
+        plan.mark = Some(123);
+        assert_eq!(routing::check(&plan)?, RouteCheck::default());
+
+        // Without a preferred source, a server on the wildcard address has no address of its own.
+        plan.table = RouteTable::try_from(99)?;
+        plan.wildcard_udp = true;
+        let found = routing::check(&plan)?;
+        assert_eq!(found.missing, [""; 0]);
+        assert_eq!(
+            found.missing_for_wildcard_udp,
+            [
+                "ip route replace local 0.0.0.0/0 dev lo src 127.0.0.1 table 99",
+                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 25565 table 99",
+                "ip -6 route replace local ::/0 dev lo src ::1 table 99",
+                "ip -6 rule add iif lo ipproto udp sport 25566 table 99 priority 1000",
+            ]
+        );
+        run(&found.missing_for_wildcard_udp.join(" && "))?;
+        assert_eq!(routing::check(&plan)?, RouteCheck::default());
+        Ok(())
+    })
+}
