@@ -3,6 +3,9 @@
 #![cfg_attr(test, allow(clippy::expect_used))]
 
 pub mod addr;
+pub mod args;
+pub mod config;
+pub mod cpus;
 pub mod header;
 pub mod routing;
 pub mod subnets;

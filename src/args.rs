@@ -1,0 +1,260 @@
+//! The command line and the environment: exactly what was asked for, in one spelling.
+//!
+//! Every command line of go-mmproxy is read as go-mmproxy reads it, and the names its siblings use (Cloudflare's
+//! mmproxy, mmproxy-rs) are accepted as well. The way of a flag: `normalise` turns any spelling into one value per long
+//! name, the environment fills what was not typed, [`argh`] turns that into [`Args`], and
+//! [`Config`](crate::config::Config) says what it means.
+
+mod error;
+pub(crate) mod flags;
+pub(crate) mod go_syntax;
+mod normalise;
+mod quoted;
+
+pub use error::ArgsError;
+pub use quoted::Quoted;
+
+use argh::FromArgs;
+use flags::{FLAGS, Takes};
+use normalise::{Normalised, Settings};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+
+/// The flags as they were given, by the command line or the environment: unchecked, `None` where they were not.
+///
+/// The comments of the fields are the help text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs)]
+#[argh(
+    description = "Accepts TCP connections and UDP datagrams that carry a PROXY protocol header\n\
+                   and passes them on to the server on this host from the client's own address.\n\
+                   A drop-in replacement for go-mmproxy: its flags mean the same here.",
+    usage = "[flags]",
+    help_triggers("-h", "--help"),
+    example = "{command_name} -l 0.0.0.0:25577 -4 127.0.0.1:25565 -6 [::1]:25565 \\\n    \
+               --allowed-subnets load-balancers.txt --setup-routes",
+    note = "A flag takes one dash or two; its value follows as the next argument or after\n\
+            an equals sign; -flag=false switches off. Numbers may be written as in Go:\n\
+            0x7b, 1_000. Of a flag given twice the last one counts.\n\n\
+            What is not on the command line is read from the environment: --target-v4\n\
+            from GLOMMPROXY_TARGET_V4, and so on for every flag.\n\n\
+            -V, --version prints the version.\n\n\
+            Also understood are --listen-addr, --ipv4 and --ipv6 of mmproxy-rs and\n\
+            --allowed-networks of Cloudflare's mmproxy. This version does not have\n\
+            --force-real-client-port (-P), --dynamic-destination, --listen-transparent.",
+    error_code(1, "the command line is wrong, or the proxy cannot start")
+)]
+pub struct Args {
+    /// address and port to listen on (default: 0.0.0.0:8443)
+    #[argh(option, short = 'l')]
+    pub listen: Option<String>,
+
+    /// where traffic of IPv4 clients goes: the server's IPv4 address and port (default: 127.0.0.1:443)
+    #[argh(option, short = '4', long = "target-v4")]
+    pub target_v4: Option<String>,
+
+    /// Where traffic of IPv6 clients goes.
+    // Not in the comment, where rustdoc would take the address for a link.
+    #[argh(
+        option,
+        short = '6',
+        long = "target-v6",
+        description = "where traffic of IPv6 clients goes: the server's IPv6 address and port (default: [::1]:443)"
+    )]
+    pub target_v6: Option<String>,
+
+    /// what to proxy: tcp, udp or both (default: tcp)
+    #[argh(option, short = 'p')]
+    pub protocol: Option<String>,
+
+    /// file with the subnets of the load balancers, one a line; others may not connect (default: everybody may)
+    #[argh(option, short = 'a')]
+    pub allowed_subnets: Option<String>,
+
+    /// seconds without a datagram after which the socket of a UDP client is closed (default: 60)
+    #[argh(option, short = 'c')]
+    pub close_after: Option<String>,
+
+    /// most UDP clients served at once, one socket each (default: 16384)
+    #[argh(option)]
+    pub max_flows: Option<String>,
+
+    /// seconds, such as 5 or 0.5, a TCP connection may take to send its PROXY header (default: 5)
+    #[argh(option)]
+    pub header_timeout: Option<String>,
+
+    /// seconds, such as 5 or 0.5, the server may take to accept a TCP connection (default: 5)
+    #[argh(option)]
+    pub connect_timeout: Option<String>,
+
+    /// number of listener sockets, each with a thread of its own (default: one per CPU this process may use)
+    #[argh(option)]
+    pub listeners: Option<String>,
+
+    /// CPUs to run on, one listener each, such as 0,2-3 (default: chosen among those this process may use)
+    #[argh(option)]
+    pub cpus: Option<String>,
+
+    /// do not pin the listeners' threads to CPUs
+    #[argh(option)]
+    pub no_pin: Option<bool>,
+
+    /// firewall mark set on packets to the server, 0 for none (default: 0)
+    #[argh(option, short = 'm')]
+    pub mark: Option<String>,
+
+    /// install the routes that bring the server's answers back, and remove them at exit
+    #[argh(option)]
+    pub setup_routes: Option<bool>,
+
+    /// do not install the route for UDP servers bound to all addresses
+    #[argh(option)]
+    pub no_wildcard_udp: Option<bool>,
+
+    /// number of the routing table these routes are in (default: 123)
+    #[argh(option, short = 't')]
+    pub table: Option<String>,
+
+    /// do not check the routes at start-up
+    #[argh(option, short = 'q')]
+    pub quiet: Option<bool>,
+
+    /// log of single connections, 0: nothing, 1: errors, 2: all they do (default: 0; 2 if no number follows)
+    #[argh(option, short = 'v')]
+    pub verbose: Option<String>,
+
+    /// text or json (default: text on a terminal, json elsewhere)
+    #[argh(option)]
+    pub log_format: Option<String>,
+
+    /// accepted for Cloudflare mmproxy's sake, without effect: there is no sandbox yet
+    #[argh(option, short = 'N')]
+    pub do_not_sandbox: Option<bool>,
+}
+
+/// Where a setting came from; messages name it so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag, as it was typed (`-4`, `--ipv4`).
+    Flag(String),
+    /// An environment variable, by its name.
+    Variable(String),
+}
+
+/// Everything that was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The values, unchecked. A switch is `None` if it was not given, and `Some(false)` if it was given as `=false`.
+    pub args: Args,
+    /// By long name, where each given value came from.
+    origins: BTreeMap<&'static str, Origin>,
+    /// The words that are no flags, which go-mmproxy ignores.
+    pub ignored: Vec<String>,
+}
+
+/// What a command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// To run the proxy.
+    Run(Box<CommandLine>),
+    /// To print this text to stdout and exit with success.
+    Print(String),
+}
+
+/// Reads the arguments behind the program's name, and the environment through `variable`.
+///
+/// What was typed wins over the environment; of a flag typed twice the last one counts; an empty variable counts as
+/// unset. `--help` and `--version` count wherever they stand, unless something before them cannot be read.
+///
+/// # Errors
+///
+/// See [`ArgsError`]. Values are checked by [`Config`](crate::config::Config), except those of switches.
+pub fn read(
+    argv: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Request, ArgsError> {
+    let mut settings = match normalise::arguments(argv)? {
+        Normalised::Run(settings) => settings,
+        Normalised::Help => return Ok(Request::Print(help_text())),
+        Normalised::Version => {
+            return Ok(Request::Print(
+                concat!("glommproxy ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+            ));
+        }
+    };
+    normalise::environment(&mut settings, variable)?;
+    CommandLine::try_from(settings).map(|line| Request::Run(Box::new(line)))
+}
+
+/// The help text, made by argh from the comments of [`Args`].
+fn help_text() -> String {
+    // Asked for help, argh always leaves early with the text.
+    let text = Args::from_args(&["glommproxy"], &["--help"])
+        .err()
+        .map(|exit| exit.output)
+        .unwrap_or_default();
+    // argh indents empty lines too.
+    text.lines()
+        .flat_map(|line| [line.trim_end(), "\n"])
+        .collect()
+}
+
+// === impl Origin ===
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) | Self::Variable(name) => f.write_str(name),
+        }
+    }
+}
+
+// === impl CommandLine ===
+
+impl CommandLine {
+    /// How to call the flag of this long name in a message: as it was typed, else by its variable, else by the name
+    /// the help text gives it.
+    pub fn origin(&self, long: &'static str) -> Origin {
+        self.origins
+            .get(long)
+            .cloned()
+            .unwrap_or_else(|| Origin::Flag(format!("--{long}")))
+    }
+}
+
+impl TryFrom<Settings> for CommandLine {
+    type Error = ArgsError;
+
+    fn try_from(mut settings: Settings) -> Result<Self, ArgsError> {
+        for flag in FLAGS.iter().filter(|flag| flag.takes == Takes::Missing) {
+            // Switched off is how this version is anyway.
+            if let Some((origin, value)) = settings.given.remove(flag.long)
+                && value == "true"
+            {
+                return Err(ArgsError::NotInThisVersion { origin });
+            }
+        }
+        let mut tokens = Vec::new();
+        for (long, (_, value)) in &settings.given {
+            tokens.push(format!("--{long}"));
+            tokens.push(value.clone());
+        }
+        let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        let args = Args::from_args(&["glommproxy"], &tokens)
+            .map_err(|exit| ArgsError::Refused(Quoted(exit.output.trim_end().to_owned())))?;
+        let origins = settings
+            .given
+            .into_iter()
+            .map(|(long, (origin, _))| (long, origin))
+            .collect();
+        Ok(Self {
+            args,
+            origins,
+            ignored: settings.ignored,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used)] // A test that cannot go on has failed.
+mod tests;

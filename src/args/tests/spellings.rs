@@ -1,0 +1,134 @@
+//! Every flag under all its names, and as a variable.
+
+use super::*;
+
+/// The value of a flag that takes one.
+fn field<'a>(args: &'a Args, long: &str) -> &'a Option<String> {
+    match long {
+        "listen" => &args.listen,
+        "target-v4" => &args.target_v4,
+        "target-v6" => &args.target_v6,
+        "protocol" => &args.protocol,
+        "allowed-subnets" => &args.allowed_subnets,
+        "close-after" => &args.close_after,
+        "listeners" => &args.listeners,
+        "mark" => &args.mark,
+        "verbose" => &args.verbose,
+        "cpus" => &args.cpus,
+        "header-timeout" => &args.header_timeout,
+        "connect-timeout" => &args.connect_timeout,
+        "max-flows" => &args.max_flows,
+        "table" => &args.table,
+        "log-format" => &args.log_format,
+        _ => panic!("--{long} is not in this list"),
+    }
+}
+
+/// The state of a switch.
+fn switch(args: &Args, long: &str) -> Option<bool> {
+    match long {
+        "no-pin" => args.no_pin,
+        "no-wildcard-udp" => args.no_wildcard_udp,
+        "setup-routes" => args.setup_routes,
+        "quiet" => args.quiet,
+        "do-not-sandbox" => args.do_not_sandbox,
+        _ => panic!("--{long} is not in this list"),
+    }
+}
+
+/// What users of go-mmproxy and its siblings type, written out, so that a name lost from the table is missed here.
+const SPELLINGS: &[(&str, &[&str])] = &[
+    ("listen", &["listen", "l", "listen-addr"]),
+    ("target-v4", &["target-v4", "4", "ipv4"]),
+    ("target-v6", &["target-v6", "6", "ipv6"]),
+    ("protocol", &["protocol", "p"]),
+    (
+        "allowed-subnets",
+        &["allowed-subnets", "a", "allowed-networks"],
+    ),
+    ("close-after", &["close-after", "c"]),
+    ("listeners", &["listeners"]),
+    ("mark", &["mark", "m"]),
+    ("verbose", &["verbose", "v"]),
+    ("cpus", &["cpus"]),
+    ("no-pin", &["no-pin"]),
+    ("header-timeout", &["header-timeout"]),
+    ("connect-timeout", &["connect-timeout"]),
+    ("max-flows", &["max-flows"]),
+    ("setup-routes", &["setup-routes"]),
+    ("no-wildcard-udp", &["no-wildcard-udp"]),
+    ("table", &["table", "t"]),
+    ("log-format", &["log-format"]),
+    ("quiet", &["quiet", "q"]),
+    ("do-not-sandbox", &["do-not-sandbox", "N"]),
+    ("force-real-client-port", &["force-real-client-port", "P"]),
+    ("dynamic-destination", &["dynamic-destination"]),
+    ("listen-transparent", &["listen-transparent"]),
+];
+
+#[test]
+fn every_spelling_of_every_flag() {
+    let longs: Vec<_> = FLAGS.iter().map(|flag| flag.long).collect();
+    let listed: Vec<_> = SPELLINGS.iter().map(|(long, _)| *long).collect();
+    assert_eq!(longs, listed, "a flag is missing from this test");
+    for (flag, (long, names)) in FLAGS.iter().zip(SPELLINGS) {
+        for spelled in names
+            .iter()
+            .flat_map(|name| [format!("-{name}"), format!("--{name}")])
+        {
+            let origin = Origin::Flag(spelled.clone());
+            match flag.takes {
+                Takes::Value | Takes::ValueOr(_) => {
+                    for line in [vec![&*spelled, "5=x"], vec![&*format!("{spelled}=5=x")]] {
+                        let line = run(&line);
+                        assert_eq!(field(&line.args, long).as_deref(), Some("5=x"), "{spelled}");
+                        assert_eq!(line.origin(long), origin);
+                    }
+                }
+                Takes::Switch => {
+                    for (line, want) in [("", true), ("=1", true), ("=false", false), ("=F", false)]
+                    {
+                        let line = run(&[&format!("{spelled}{line}")]);
+                        assert_eq!(switch(&line.args, long), Some(want), "{spelled}");
+                        assert_eq!(line.origin(long), origin);
+                    }
+                }
+                Takes::Missing => {
+                    let want = Err(ArgsError::NotInThisVersion { origin });
+                    assert_eq!(typed(&[&spelled]), want);
+                    assert_eq!(run(&[&format!("{spelled}=false")]).args, Args::default());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_variable() {
+    for flag in FLAGS {
+        let name = flag.variable();
+        let origin = Origin::Variable(name.clone());
+        match flag.takes {
+            Takes::Value | Takes::ValueOr(_) => {
+                let line = run_with(&[], &[(&name, "x")]);
+                assert_eq!(field(&line.args, flag.long).as_deref(), Some("x"), "{name}");
+                assert_eq!(line.origin(flag.long), origin);
+            }
+            Takes::Switch => {
+                for (value, want) in [("true", true), ("1", true), ("0", false)] {
+                    let line = run_with(&[], &[(&name, value)]);
+                    assert_eq!(switch(&line.args, flag.long), Some(want), "{name}={value}");
+                }
+            }
+            Takes::Missing => {
+                let error = read([], |asked| (asked == name).then(|| "true".into()));
+                assert_eq!(error, Err(ArgsError::NotInThisVersion { origin }));
+            }
+        }
+        assert_eq!(
+            run_with(&[], &[(&name, "")]).args,
+            Args::default(),
+            "an empty {name} is unset"
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! What the command line means: checked once, never changed, cloned per shard.
+
+mod address;
+mod values;
+
+use crate::addr::{ListenAddr, Targets};
+use crate::args::{self, ArgsError, CommandLine, Origin, Quoted, Request};
+use crate::cpus::{self, Shards};
+use crate::routing::RouteTable;
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything the proxy was told, checked. The defaults are go-mmproxy's where it has the flag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What is proxied (`--protocol`; default TCP).
+    pub protocols: Protocols,
+    /// Where to listen (`--listen`; default 0.0.0.0:8443). Never v4-mapped; port 0 lets the kernel choose; link-local
+    /// IPv6 addresses carry the interface as scope.
+    pub listen: ListenAddr,
+    /// Where the server is (`--target-v4`, default 127.0.0.1:443, and `--target-v6`, default \[::1\]:443). The ports
+    /// are not 0 and the IPv6 address is not v4-mapped.
+    pub targets: Targets,
+    /// The file of the subnets whose peers may connect (`--allowed-subnets`); `None` lets everybody in.
+    pub allowed_subnets: Option<PathBuf>,
+    /// How long a UDP flow may be idle (`--close-after`; default 60 s). Zero, which go-mmproxy accepts, is the shortest
+    /// there is: idle at the next look is too long.
+    pub close_after: Duration,
+    /// How many shards there are, and where (`--listeners`, `--cpus`, `--no-pin`; default one per CPU, pinned).
+    pub shards: Shards,
+    /// The firewall mark of the sockets to the server (`--mark`); `None` sets none.
+    pub mark: Option<NonZeroU32>,
+    /// How long a TCP peer may take for its PROXY header (`--header-timeout`; default 5 s). Never zero.
+    pub header_timeout: Duration,
+    /// How long connecting to the server may take (`--connect-timeout`; default 5 s). Never zero.
+    pub connect_timeout: Duration,
+    /// The most UDP flows open at once (`--max-flows`; default 16384). Never zero.
+    pub max_flows: usize,
+    /// Whether to install the policy routes and remove them at exit (`--setup-routes`).
+    pub setup_routes: bool,
+    /// The routing table of the policy routes (`--table`; default 123). None of the kernel's own.
+    pub table: RouteTable,
+    /// Whether these routes also serve UDP servers bound to 0.0.0.0 or \[::\] (off with `--no-wildcard-udp`).
+    pub wildcard_udp: bool,
+    /// Whether to check the policy routes at start-up and warn (off with `--quiet`).
+    pub route_check: bool,
+    /// What is logged of single connections (`--verbose`; default nothing).
+    pub verbosity: Verbosity,
+    /// The form of the log (`--log-format`); `None` leaves it to whether it goes to a terminal.
+    pub log_format: Option<LogFormat>,
+    /// Words of the command line that mean nothing here, nor to go-mmproxy. Worth a warning.
+    pub ignored: Vec<String>,
+}
+
+/// What is proxied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// TCP connections.
+    Tcp,
+    /// UDP datagrams.
+    Udp,
+    /// Both, on the same address and port.
+    Both,
+}
+
+/// What is logged of single connections and flows. Each level includes those above it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    /// Nothing (`-v 0`).
+    Quiet,
+    /// Their errors (`-v 1`).
+    Errors,
+    /// All they do (`-v 2`).
+    All,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What a start of the program comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Startup {
+    /// Run the proxy so.
+    Run(Box<Config>),
+    /// Print this text to stdout and exit with success.
+    Print(String),
+}
+
+/// Why the program cannot start as it was told. The message is one line for stderr; the exit code is 1.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartupError {
+    /// The command line or the environment cannot be read.
+    #[error(transparent)]
+    Args(#[from] ArgsError),
+    /// A value is wrong, or two contradict each other.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// What is wrong with the values given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A value cannot be used.
+    #[error("{origin} {value} {problem}: want {wanted}")]
+    BadValue {
+        /// The flag, as it was typed, or the variable.
+        origin: Origin,
+        /// The value.
+        value: Quoted,
+        /// What is wrong with it, as the end of a sentence.
+        problem: String,
+        /// What would be right.
+        wanted: String,
+    },
+    /// `--listeners` and `--cpus` ask for different numbers of shards.
+    #[error(
+        "{listeners_origin} asks for {listeners} listeners, but {cpus_origin} names CPUs for {cpus}: remove one of them"
+    )]
+    ListenersContradictCpus {
+        /// The flag or variable of the number.
+        listeners_origin: Origin,
+        /// The number.
+        listeners: usize,
+        /// The flag or variable of the CPUs.
+        cpus_origin: Origin,
+        /// How many CPUs it names.
+        cpus: usize,
+    },
+    /// `--no-pin` and `--cpus` contradict each other.
+    #[error(
+        "{no_pin_origin} contradicts {cpus_origin}, which names the CPUs to pin to: remove one of them"
+    )]
+    NoPinContradictsCpus {
+        /// The switch or variable that forbids pinning.
+        no_pin_origin: Origin,
+        /// The flag or variable of the CPUs.
+        cpus_origin: Origin,
+    },
+}
+
+/// Reads and checks the arguments behind the program's name, and the environment through `variable`.
+///
+/// # Errors
+///
+/// The first thing wrong with them, in one line that names the flag or variable, the value and what would be right.
+pub fn load(
+    argv: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Startup, StartupError> {
+    match args::read(argv, variable)? {
+        Request::Run(line) => Ok(Startup::Run(Box::new(Config::try_from(*line)?))),
+        Request::Print(text) => Ok(Startup::Print(text)),
+    }
+}
+
+// === impl Config ===
+
+impl TryFrom<CommandLine> for Config {
+    type Error = ConfigError;
+
+    fn try_from(line: CommandLine) -> Result<Self, ConfigError> {
+        let args = &line.args;
+        let value = Check(&line);
+        Ok(Self {
+            protocols: value
+                .of("protocol", &args.protocol, values::protocols)?
+                .unwrap_or(Protocols::Tcp),
+            listen: ListenAddr(
+                value
+                    .of("listen", &args.listen, address::listen)?
+                    .unwrap_or(DEFAULT_LISTEN),
+            ),
+            targets: Targets {
+                v4: value
+                    .of("target-v4", &args.target_v4, address::target_v4)?
+                    .unwrap_or(DEFAULT_TARGET_V4),
+                v6: value
+                    .of("target-v6", &args.target_v6, address::target_v6)?
+                    .unwrap_or(DEFAULT_TARGET_V6),
+            },
+            // To go-mmproxy an empty name is no name.
+            allowed_subnets: args
+                .allowed_subnets
+                .as_ref()
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
+            close_after: value
+                .of("close-after", &args.close_after, values::close_after)?
+                .unwrap_or(Duration::from_secs(60)),
+            shards: value.shards()?,
+            mark: value.of("mark", &args.mark, values::mark)?.flatten(),
+            header_timeout: value
+                .of("header-timeout", &args.header_timeout, values::timeout)?
+                .unwrap_or(Duration::from_secs(5)),
+            connect_timeout: value
+                .of("connect-timeout", &args.connect_timeout, values::timeout)?
+                .unwrap_or(Duration::from_secs(5)),
+            max_flows: value
+                .of("max-flows", &args.max_flows, values::max_flows)?
+                .unwrap_or(16384),
+            setup_routes: args.setup_routes.unwrap_or(false),
+            table: value
+                .of("table", &args.table, values::table)?
+                .unwrap_or(RouteTable::DEFAULT),
+            wildcard_udp: !args.no_wildcard_udp.unwrap_or(false),
+            route_check: !args.quiet.unwrap_or(false),
+            verbosity: value
+                .of("verbose", &args.verbose, values::verbosity)?
+                .unwrap_or(Verbosity::Quiet),
+            log_format: value.of("log-format", &args.log_format, values::log_format)?,
+            ignored: line.ignored,
+        })
+    }
+}
+
+const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
+const DEFAULT_TARGET_V4: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 443);
+const DEFAULT_TARGET_V6: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 443, 0, 0);
+
+// === impl Protocols ===
+
+impl Protocols {
+    /// Whether TCP connections are proxied.
+    pub fn tcp(self) -> bool {
+        self != Self::Udp
+    }
+
+    /// Whether UDP datagrams are proxied.
+    pub fn udp(self) -> bool {
+        self != Self::Tcp
+    }
+
+    /// As `--protocol` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// What is wrong with a value, before it is known whose it is.
+#[derive(Debug, PartialEq, Eq)]
+struct Problem {
+    /// The end of a sentence that begins with the value.
+    problem: String,
+    /// What would be right.
+    wanted: String,
+}
+
+/// The values of a command line, each with the name to call it by.
+struct Check<'a>(&'a CommandLine);
+
+// === impl Problem ===
+
+impl Problem {
+    fn new(problem: impl Into<String>, wanted: impl Into<String>) -> Self {
+        Self {
+            problem: problem.into(),
+            wanted: wanted.into(),
+        }
+    }
+}
+
+// === impl Check ===
+
+impl Check<'_> {
+    /// The value of a flag, if it was given, as `read` understands it.
+    fn of<T>(
+        &self,
+        long: &'static str,
+        given: &Option<String>,
+        read: impl FnOnce(&str) -> Result<T, Problem>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(text) = given else {
+            return Ok(None);
+        };
+        read(text)
+            .map(Some)
+            .map_err(|Problem { problem, wanted }| ConfigError::BadValue {
+                origin: self.0.origin(long),
+                value: Quoted(text.clone()),
+                problem,
+                wanted,
+            })
+    }
+
+    fn shards(&self) -> Result<Shards, ConfigError> {
+        let args = &self.0.args;
+        let listeners = self.of("listeners", &args.listeners, values::listeners)?;
+        let cpus = self.of("cpus", &args.cpus, values::cpus)?;
+        let pinned = !args.no_pin.unwrap_or(false);
+        let Some(cpus) = cpus else {
+            return Ok(Shards::Count {
+                shards: listeners.unwrap_or_else(cpus::default_shards),
+                pinned,
+            });
+        };
+        if !pinned {
+            return Err(ConfigError::NoPinContradictsCpus {
+                no_pin_origin: self.0.origin("no-pin"),
+                cpus_origin: self.0.origin("cpus"),
+            });
+        }
+        match listeners {
+            Some(listeners) if listeners.get() != cpus.len() => {
+                Err(ConfigError::ListenersContradictCpus {
+                    listeners_origin: self.0.origin("listeners"),
+                    listeners: listeners.get(),
+                    cpus_origin: self.0.origin("cpus"),
+                    cpus: cpus.len(),
+                })
+            }
+            _ => Ok(Shards::On(cpus)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used)] // A test that cannot go on has failed.
+mod tests;

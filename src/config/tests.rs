@@ -1,0 +1,306 @@
+//! From the words of a command line to what they mean.
+
+use super::*;
+use proptest::prelude::*;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+/// Reads a command line in an environment.
+fn load_with(line: &[&str], environment: &[(&str, &str)]) -> Result<Startup, StartupError> {
+    let value = |name: &str| environment.iter().find(|(known, _)| *known == name);
+    load(line.iter().map(OsString::from), |name| {
+        value(name).map(|(_, value)| value.into())
+    })
+}
+
+#[track_caller]
+fn config(line: &[&str]) -> Config {
+    match load_with(line, &[]) {
+        Ok(Startup::Run(config)) => *config,
+        other => panic!("{line:?} gives {other:?}"),
+    }
+}
+
+#[track_caller]
+fn message(line: &[&str]) -> String {
+    load_with(line, &[]).expect_err("is wrong").to_string()
+}
+
+#[test]
+fn nothing_typed_means_the_defaults() {
+    let want = Config {
+        protocols: Protocols::Tcp,
+        listen: ListenAddr("0.0.0.0:8443".parse().expect("an address")),
+        targets: Targets {
+            v4: "127.0.0.1:443".parse().expect("an address"),
+            v6: "[::1]:443".parse().expect("an address"),
+        },
+        allowed_subnets: None,
+        close_after: Duration::from_secs(60),
+        shards: Shards::Count {
+            shards: cpus::default_shards(),
+            pinned: true,
+        },
+        mark: None,
+        header_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(5),
+        max_flows: 16384,
+        setup_routes: false,
+        table: RouteTable::DEFAULT,
+        wildcard_udp: true,
+        route_check: true,
+        verbosity: Verbosity::Quiet,
+        log_format: None,
+        ignored: Vec::new(),
+    };
+    assert_eq!(config(&[]), want);
+}
+
+#[test]
+fn the_defaults_are_those_of_the_help_text() {
+    let Ok(Startup::Print(help)) = load_with(&["--help"], &[]) else {
+        panic!("no help text");
+    };
+    // The wrapping may be anywhere.
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut typed = Vec::new();
+    for part in help.split(" --").skip(1) {
+        let Some((_, default)) = part.split_once("(default: ") else {
+            continue;
+        };
+        let default = default.split([')', ';']).next().unwrap_or_default();
+        // The others are sentences.
+        if !default.contains(' ') {
+            let name = part.split_whitespace().next().unwrap_or_default();
+            typed.push(format!("--{name}={default}"));
+        }
+    }
+    assert_eq!(typed.len(), 11, "{typed:?}");
+    let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
+    assert_eq!(config(&typed), config(&[]));
+}
+
+#[test]
+fn every_flag_has_its_effect() {
+    let line = "-l [::]:1 -4 127.0.0.2:2 -6 [::2]:3 -p both -allowed-subnets list -close-after 0 \
+         -listeners 10 -mark 0x7b -v 1 -no-pin -header-timeout 0.5 -connect-timeout 7 -max-flows \
+         1_000 -setup-routes -no-wildcard-udp -table 100 -log-format json -q -N word";
+    let want = Config {
+        protocols: Protocols::Both,
+        listen: ListenAddr("[::]:1".parse().expect("an address")),
+        targets: Targets {
+            v4: "127.0.0.2:2".parse().expect("an address"),
+            v6: "[::2]:3".parse().expect("an address"),
+        },
+        allowed_subnets: Some(Path::new("list").into()),
+        close_after: Duration::ZERO,
+        shards: Shards::Count {
+            shards: NonZeroUsize::new(10).expect("not zero"),
+            pinned: false,
+        },
+        mark: NonZeroU32::new(123),
+        header_timeout: Duration::from_millis(500),
+        connect_timeout: Duration::from_secs(7),
+        max_flows: 1000,
+        setup_routes: true,
+        table: RouteTable::try_from(100).expect("a free table"),
+        wildcard_udp: false,
+        route_check: false,
+        verbosity: Verbosity::Errors,
+        log_format: Some(LogFormat::Json),
+        ignored: vec!["word".into()],
+    };
+    assert_eq!(config(&line.split_whitespace().collect::<Vec<_>>()), want);
+}
+
+#[test]
+fn protocols_say_what_they_hold() {
+    let held = |protocols: Protocols| (protocols.tcp(), protocols.udp());
+    assert_eq!(held(Protocols::Tcp), (true, false));
+    assert_eq!(held(Protocols::Udp), (false, true));
+    assert_eq!(held(Protocols::Both), (true, true));
+}
+
+#[test]
+fn an_empty_list_name_is_no_list_as_in_go_mmproxy() {
+    assert_eq!(config(&["-allowed-subnets", ""]).allowed_subnets, None);
+}
+
+#[test]
+fn named_cpus_are_the_shards() {
+    assert_eq!(
+        config(&["--cpus", "0,2-3"]).shards,
+        Shards::On(vec![0, 2, 3])
+    );
+    assert_eq!(
+        config(&["--cpus", "0,2-3", "--listeners", "3"])
+            .shards
+            .count(),
+        3
+    );
+    assert_eq!(
+        message(&["-cpus", "0,2-3", "-listeners", "4"]),
+        "-listeners asks for 4 listeners, but -cpus names CPUs for 3: remove one of them"
+    );
+    let error =
+        load_with(&["--listeners=1"], &[("GLOMMPROXY_CPUS", "0-1")]).expect_err("contradicts");
+    assert_eq!(
+        error.to_string(),
+        "--listeners asks for 1 listeners, but GLOMMPROXY_CPUS names CPUs for 2: remove one of them"
+    );
+    assert_eq!(
+        message(&["--cpus=0", "--no-pin"]),
+        "--no-pin contradicts --cpus, which names the CPUs to pin to: remove one of them"
+    );
+    assert_eq!(
+        config(&["--cpus=0", "--no-pin=false"]).shards,
+        Shards::On(vec![0])
+    );
+}
+
+/// A value that is wrong for each flag, and the end of the message.
+fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
+    Some(match long {
+        "listen" => (
+            "8443",
+            "has no address before the port: want an IP address and port, such as 0.0.0.0:8443 or [::]:8443",
+        ),
+        "target-v4" => (
+            "[::1]:443",
+            "is an IPv6 address: want an IPv4 address and port, such as 127.0.0.1:443",
+        ),
+        "target-v6" => (
+            "[::ffff:127.0.0.1]:443",
+            "is a v4-mapped address, which is IPv4 in disguise: want an IPv6 address and port, such as [::1]:443",
+        ),
+        "protocol" => ("sctp", "is no protocol: want tcp, udp or both"),
+        "close-after" => (
+            "-1",
+            "is out of range: want seconds from 0 to 2147483647, such as 60",
+        ),
+        "listeners" => ("0", "is out of range: want a number from 1 to 1024"),
+        "mark" => (
+            "-1",
+            "is out of range: want a number from 0 to 4294967295, 0 for no mark",
+        ),
+        "verbose" => ("loud", "is no whole number: want 0, 1 or 2"),
+        "cpus" => (
+            "all",
+            "is no list of CPUs: want CPU numbers and ranges, such as 0,2-3",
+        ),
+        "header-timeout" => (
+            "0",
+            "is out of range: want seconds from 0.001 to 86400, such as 5 or 0.5",
+        ),
+        "connect-timeout" => (
+            "5s",
+            "is no number of seconds: want seconds from 0.001 to 86400, such as 5 or 0.5",
+        ),
+        "max-flows" => ("0", "is out of range: want a number from 1 to 16777216"),
+        "table" => (
+            "254",
+            "is the kernel's main table, which holds the host's own routes: \
+             want a number from 1 to 4294967295 without 253 to 255, such as 123",
+        ),
+        "log-format" => ("xml", "is no log format: want text or json"),
+        "no-pin" | "setup-routes" | "no-wildcard-udp" | "quiet" | "do-not-sandbox" => {
+            ("maybe", "is neither true nor false")
+        }
+        "force-real-client-port" | "dynamic-destination" | "listen-transparent" => {
+            ("2", "is neither true nor false")
+        }
+        _ => return None,
+    })
+}
+
+#[test]
+fn every_flags_bad_value_is_named_with_what_would_be_right() {
+    for flag in args::flags::FLAGS {
+        // Any text may be the name of a file.
+        if flag.long == "allowed-subnets" {
+            continue;
+        }
+        let Some((value, end)) = bad_value(flag.long) else {
+            panic!("this test has no bad value for --{}", flag.long);
+        };
+        let line = format!("-{}={value}", flag.long);
+        let want = format!("-{} \"{value}\" {end}", flag.long);
+        assert_eq!(message(&[&line]), want);
+
+        let variable = flag.variable();
+        let error =
+            load_with(&[], &[(&variable, value)]).expect_err("is wrong in the environment, too");
+        assert_eq!(error.to_string(), format!("{variable} \"{value}\" {end}"));
+    }
+}
+
+#[test]
+fn messages_name_the_flag_as_it_was_typed() {
+    for spelled in ["-4", "--4", "--ipv4", "-target-v4"] {
+        assert!(
+            message(&[spelled, "x"]).starts_with(&format!("{spelled} \"x\" ")),
+            "{spelled}"
+        );
+    }
+}
+
+#[test]
+fn foreign_text_stays_on_one_line_and_short() {
+    let value = format!("\u{1b}[2J\n{}", "9".repeat(100_000));
+    let message = message(&["-mark", &value]);
+    assert!(message.starts_with("-mark \"\\u{1b}[2J\\n999"), "{message}");
+    assert!(
+        message.len() < 250 && !message.contains(char::is_control),
+        "{message}"
+    );
+}
+
+/// Words that come near to what the reader knows, and some that do not.
+fn word() -> impl Strategy<Value = String> {
+    let names: Vec<&'static str> = args::flags::FLAGS
+        .iter()
+        .flat_map(|flag| flag.others.iter().chain([&flag.long]))
+        .copied()
+        .collect();
+    let value = prop_oneof![
+        Just("127.0.0.1:80".to_owned()),
+        Just("[fe80::1%lo]:80".to_owned()),
+        "[0-9a-fxob_+.-]{0,12}",
+        "[0-9]{1,3}(-[0-9]{1,4})?(,[0-9]{1,4}){0,3}",
+        "[\\[\\]0-9a-f:.%]{0,20}",
+        any::<String>(),
+    ];
+    prop_oneof![
+        (
+            prop_oneof!["-", "--", "---"],
+            prop::sample::select(names),
+            prop::option::of(value.clone())
+        )
+            .prop_map(|(dashes, name, value)| match value {
+                Some(value) => format!("{dashes}{name}={value}"),
+                None => format!("{dashes}{name}"),
+            }),
+        value,
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_words_panic_and_all_messages_are_one_line(
+        line in prop::collection::vec(word(), 0..6),
+        environment in prop::option::of(any::<String>()),
+    ) {
+        let argv = line.iter().map(OsString::from);
+        if let Err(error) = load(argv, |_| environment.clone().map(OsString::from)) {
+            let message = error.to_string();
+            prop_assert!(!message.contains(char::is_control), "{:?}", message);
+            prop_assert!(message.len() < 1200, "{:?}", message);
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(line in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..4)) {
+        use std::os::unix::ffi::OsStringExt;
+        let _ = load(line.into_iter().map(OsString::from_vec), |_| None);
+    }
+}

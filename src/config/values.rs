@@ -1,0 +1,372 @@
+//! Numbers, words and lists, each with its limits.
+
+use super::{LogFormat, Problem, Protocols, Verbosity};
+use crate::args::go_syntax::{self, NotAnInteger};
+use crate::cpus::{CPU_MAX, SHARDS_MAX};
+use crate::routing::RouteTable;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// The longest `--close-after`, in seconds: 68 years, for those who write a large number to mean never.
+const CLOSE_AFTER_SECS_MAX: i64 = i32::MAX as i64;
+
+/// The longest time limit of a connection's start: a day.
+const TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
+
+/// The shortest: below a millisecond nobody would get in.
+const TIMEOUT_MIN: Duration = Duration::from_millis(1);
+
+/// The most UDP flows: each is an open file, and far fewer than these are all a Linux process may have.
+const FLOWS_MAX: i64 = 1 << 24;
+
+/// `--protocol`
+pub(super) fn protocols(text: &str) -> Result<Protocols, Problem> {
+    match text.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(Protocols::Tcp),
+        "udp" => Ok(Protocols::Udp),
+        "both" => Ok(Protocols::Both),
+        _ => Err(Problem::new("is no protocol", "tcp, udp or both")),
+    }
+}
+
+/// `--log-format`
+pub(super) fn log_format(text: &str) -> Result<LogFormat, Problem> {
+    match text.to_ascii_lowercase().as_str() {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Problem::new("is no log format", "text or json")),
+    }
+}
+
+/// `--verbose`. go-mmproxy takes any number from 0 up and makes no difference above 2.
+pub(super) fn verbosity(text: &str) -> Result<Verbosity, Problem> {
+    match number(text, 0..=i64::MAX, "0, 1 or 2")? {
+        0 => Ok(Verbosity::Quiet),
+        1 => Ok(Verbosity::Errors),
+        _ => Ok(Verbosity::All),
+    }
+}
+
+/// `--close-after`
+pub(super) fn close_after(text: &str) -> Result<Duration, Problem> {
+    let range = 0..=CLOSE_AFTER_SECS_MAX;
+    let wanted = format!("seconds from 0 to {CLOSE_AFTER_SECS_MAX}, such as 60");
+    Ok(Duration::from_secs(
+        number(text, range, &wanted)?.unsigned_abs(),
+    ))
+}
+
+/// `--mark`
+pub(super) fn mark(text: &str) -> Result<Option<NonZeroU32>, Problem> {
+    Ok(NonZeroU32::new(number_u32(
+        text,
+        "a number from 0 to 4294967295, 0 for no mark",
+    )?))
+}
+
+/// `--table`
+pub(super) fn table(text: &str) -> Result<RouteTable, Problem> {
+    let wanted = "a number from 1 to 4294967295 without 253 to 255, such as 123";
+    let problem = |problem: &str| Problem::new(problem, wanted);
+    // The names are those of rtnetlink(7). Our routes catch everything, so in a table that is always asked they would
+    // cut the host off.
+    let table = number_u32(text, wanted)?;
+    RouteTable::try_from(table).map_err(|_| match table {
+        0 => problem("means no table in particular"),
+        253 => problem("is the kernel's default table"),
+        254 => problem("is the kernel's main table, which holds the host's own routes"),
+        _ => problem("is the kernel's local table, which holds the host's own addresses"),
+    })
+}
+
+/// `--listeners`
+pub(super) fn listeners(text: &str) -> Result<NonZeroUsize, Problem> {
+    let wanted = format!("a number from 1 to {SHARDS_MAX}");
+    let shards = usize::try_from(number(text, 1..=SHARDS_MAX as i64, &wanted)?).ok();
+    shards
+        .and_then(NonZeroUsize::new)
+        .ok_or_else(|| Problem::new("is out of range", wanted))
+}
+
+/// `--max-flows`
+pub(super) fn max_flows(text: &str) -> Result<usize, Problem> {
+    let wanted = format!("a number from 1 to {FLOWS_MAX}");
+    let flows = number(text, 1..=FLOWS_MAX, &wanted)?;
+    usize::try_from(flows).map_err(|_| Problem::new("is out of range", wanted))
+}
+
+/// `--header-timeout` and `--connect-timeout`: seconds, whole (as any number here) or with a decimal point.
+pub(super) fn timeout(text: &str) -> Result<Duration, Problem> {
+    let problem = |problem| Problem::new(problem, "seconds from 0.001 to 86400, such as 5 or 0.5");
+    let duration = match go_syntax::integer(text) {
+        Ok(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
+        Err(NotAnInteger::Range) => None,
+        Err(NotAnInteger::Syntax) => {
+            Some(decimal_seconds(text).ok_or_else(|| problem("is no number of seconds"))?)
+        }
+    };
+    duration
+        .filter(|duration| (TIMEOUT_MIN..=TIMEOUT_MAX).contains(duration))
+        .ok_or_else(|| problem("is out of range"))
+}
+
+/// `--cpus`: numbers and ranges between commas, as taskset(1) and cpuset(7) write them.
+pub(super) fn cpus(text: &str) -> Result<Vec<usize>, Problem> {
+    let problem = |problem: String| Problem::new(problem, "CPU numbers and ranges, such as 0,2-3");
+    let mut cpus = Vec::new();
+    for item in text.split(',') {
+        let (low, high) = item.split_once('-').unwrap_or((item, item));
+        let (Some(low), Some(high)) = (cpu(low), cpu(high)) else {
+            return Err(problem("is no list of CPUs".to_owned()));
+        };
+        if low > high {
+            return Err(problem(format!(
+                "has the range {low}-{high}, which is the wrong way round"
+            )));
+        }
+        if high > CPU_MAX {
+            return Err(problem(format!(
+                "names CPU {high}, and the highest there can be is {CPU_MAX}"
+            )));
+        }
+        for cpu in low..=high {
+            if cpus.contains(&cpu) {
+                return Err(problem(format!("names CPU {cpu} twice")));
+            }
+            cpus.push(cpu);
+        }
+    }
+    Ok(cpus)
+}
+
+fn cpu(text: &str) -> Option<usize> {
+    let text = text.trim();
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// Reads `5.25` exactly, to the nanosecond; no exponents, no signs, no infinities.
+fn decimal_seconds(text: &str) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    // Too many digits to fit are no less a number: the caller finds the result out of range.
+    let seconds = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().unwrap_or(u64::MAX)
+    };
+    let nanos = fraction
+        .bytes()
+        .chain(std::iter::repeat(b'0'))
+        .take(9)
+        .fold(0, |nanos: u32, digit| nanos * 10 + u32::from(digit - b'0'));
+    Some(Duration::new(seconds, nanos))
+}
+
+fn number_u32(text: &str, wanted: &str) -> Result<u32, Problem> {
+    let value = number(text, 0..=i64::from(u32::MAX), wanted)?;
+    u32::try_from(value).map_err(|_| Problem::new("is out of range", wanted))
+}
+
+fn number(text: &str, range: RangeInclusive<i64>, wanted: &str) -> Result<i64, Problem> {
+    match go_syntax::integer(text) {
+        Ok(value) if range.contains(&value) => Ok(value),
+        Ok(_) | Err(NotAnInteger::Range) => Err(Problem::new("is out of range", wanted)),
+        Err(NotAnInteger::Syntax) => Err(Problem::new("is no whole number", wanted)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::expect_used)] // A test that cannot go on has failed.
+mod tests {
+    use super::*;
+    use std::fmt::Debug;
+
+    /// What goes in, and what comes out or what is said.
+    fn check<T: Debug + PartialEq>(
+        read: fn(&str) -> Result<T, Problem>,
+        cases: impl IntoIterator<Item = (&'static str, Result<T, &'static str>)>,
+    ) {
+        for (text, want) in cases {
+            match (read(text), want) {
+                (Err(Problem { problem, .. }), Err(want)) => {
+                    assert!(
+                        problem.contains(want),
+                        "{text}: {problem:?} does not say {want:?}"
+                    );
+                }
+                (got, want) => assert_eq!(got.ok(), want.ok(), "{text}"),
+            }
+        }
+    }
+
+    #[test]
+    fn words_in_any_case() {
+        check(
+            protocols,
+            [
+                ("tcp", Ok(Protocols::Tcp)),
+                ("UDP", Ok(Protocols::Udp)),
+                ("Both", Ok(Protocols::Both)),
+                ("", Err("no protocol")),
+                ("sctp", Err("no protocol")),
+                ("tcp ", Err("no protocol")),
+            ],
+        );
+        check(
+            log_format,
+            [
+                ("text", Ok(LogFormat::Text)),
+                ("JSON", Ok(LogFormat::Json)),
+                ("logfmt", Err("no log format")),
+            ],
+        );
+    }
+
+    #[test]
+    fn verbosity_above_two_is_all() {
+        check(
+            verbosity,
+            [
+                ("0", Ok(Verbosity::Quiet)),
+                ("1", Ok(Verbosity::Errors)),
+                ("2", Ok(Verbosity::All)),
+                ("3", Ok(Verbosity::All)),
+                ("9223372036854775807", Ok(Verbosity::All)),
+                ("9223372036854775808", Err("out of range")),
+                ("-1", Err("out of range")),
+                ("true", Err("no whole number")),
+                ("", Err("no whole number")),
+            ],
+        );
+    }
+
+    #[test]
+    fn whole_numbers_within_their_limits() {
+        check(
+            mark,
+            [
+                ("0", Ok(None)),
+                ("0x7b", Ok(NonZeroU32::new(123))),
+                ("4294967295", Ok(NonZeroU32::new(u32::MAX))),
+                ("4294967296", Err("out of range")),
+                ("-1", Err("out of range")),
+                ("1.0", Err("no whole number")),
+            ],
+        );
+        check(
+            |text| table(text).map(RouteTable::number),
+            [
+                ("1", Ok(1)),
+                ("252", Ok(252)),
+                ("256", Ok(256)),
+                ("4294967295", Ok(u32::MAX)),
+                ("0", Err("no table in particular")),
+                ("253", Err("default table")),
+                ("254", Err("main table")),
+                ("0xff", Err("local table")),
+                ("4294967296", Err("out of range")),
+                ("main", Err("no whole number")),
+            ],
+        );
+        check(
+            close_after,
+            [
+                ("0", Ok(Duration::ZERO)),
+                ("1_000", Ok(Duration::from_secs(1000))),
+                ("2147483647", Ok(Duration::from_secs(2_147_483_647))),
+                ("2147483648", Err("out of range")),
+                ("-1", Err("out of range")),
+                ("60s", Err("no whole number")),
+            ],
+        );
+        check(
+            listeners,
+            [
+                ("1", Ok(NonZeroUsize::MIN)),
+                ("1024", Ok(NonZeroUsize::new(1024).expect("is not zero"))),
+                ("0", Err("out of range")),
+                ("1025", Err("out of range")),
+                ("many", Err("no whole number")),
+            ],
+        );
+        check(
+            max_flows,
+            [
+                ("1", Ok(1)),
+                ("16777216", Ok(16_777_216)),
+                ("0", Err("out of range")),
+                ("16777217", Err("out of range")),
+                ("1e3", Err("no whole number")),
+            ],
+        );
+    }
+
+    #[test]
+    fn timeouts_in_seconds_and_parts() {
+        check(
+            timeout,
+            [
+                ("5", Ok(Duration::from_secs(5))),
+                ("0.5", Ok(Duration::from_millis(500))),
+                (".25", Ok(Duration::from_millis(250))),
+                ("2.", Ok(Duration::from_secs(2))),
+                ("08", Ok(Duration::from_secs(8))),
+                ("1.0000000019", Ok(Duration::new(1, 1))),
+                ("0.001", Ok(Duration::from_millis(1))),
+                ("86400", Ok(Duration::from_secs(86_400))),
+                ("0", Err("out of range")),
+                ("0.0", Err("out of range")),
+                ("0.0009", Err("out of range")),
+                ("86400.1", Err("out of range")),
+                ("99999999999999999999", Err("out of range")),
+                ("99999999999999999999.5", Err("out of range")),
+                ("-1", Err("out of range")),
+                ("-0.5", Err("no number of seconds")),
+                ("+0.5", Err("no number of seconds")),
+                ("", Err("no number of seconds")),
+                (".", Err("no number of seconds")),
+                ("1.2.3", Err("no number of seconds")),
+                ("5s", Err("no number of seconds")),
+                ("1e1", Err("no number of seconds")),
+                ("inf", Err("no number of seconds")),
+                ("NaN", Err("no number of seconds")),
+            ],
+        );
+    }
+
+    #[test]
+    fn lists_of_cpus() {
+        check(
+            cpus,
+            [
+                ("0", Ok(vec![0])),
+                ("0,2-3", Ok(vec![0, 2, 3])),
+                ("3,1", Ok(vec![3, 1])),
+                ("0, 2 - 3", Ok(vec![0, 2, 3])),
+                ("5-5,1023", Ok(vec![5, 1023])),
+                ("", Err("no list")),
+                (",", Err("no list")),
+                ("0,", Err("no list")),
+                ("-1", Err("no list")),
+                ("1-", Err("no list")),
+                ("0-1-2", Err("no list")),
+                ("+1", Err("no list")),
+                ("0x1", Err("no list")),
+                ("all", Err("no list")),
+                ("3-2", Err("wrong way round")),
+                ("1,1", Err("CPU 1 twice")),
+                ("0-3,2", Err("CPU 2 twice")),
+                ("1024", Err("highest there can be is 1023")),
+                ("0-99999999999", Err("highest there can be is 1023")),
+                ("99999999999999999999999999", Err("no list")),
+            ],
+        );
+    }
+}
