@@ -8,4 +8,6 @@ pub mod config;
 pub mod cpus;
 pub mod header;
 pub mod routing;
+mod shard;
 pub mod subnets;
+mod sys;

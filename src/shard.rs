@@ -1,0 +1,3 @@
+//! One shard: a glommio executor with listeners, flows and connections of its own.
+
+pub(crate) mod readiness;

@@ -1,0 +1,42 @@
+//! Sockets of many flows, for the one task that serves them.
+
+use std::cell::{Cell, RefCell};
+use std::task::{Context, Waker};
+
+/// Sockets that became readable, by an id of their owner's choice. An id may outlive its socket.
+#[derive(Default)]
+pub(crate) struct ReadyQueue {
+    ids: RefCell<Vec<u32>>,
+    waker: Cell<Option<Waker>>,
+}
+
+// === impl ReadyQueue ===
+
+impl ReadyQueue {
+    pub(super) fn push(&self, id: u32) {
+        self.ids.borrow_mut().push(id);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Puts an id back whose socket has more to read.
+    pub(crate) fn push_back(&self, id: u32) {
+        self.ids.borrow_mut().push(id);
+    }
+
+    /// Whether nothing is ready.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ids.borrow().is_empty()
+    }
+
+    /// Moves all ids into `into`, which is empty.
+    pub(crate) fn take_all(&self, into: &mut Vec<u32>) {
+        std::mem::swap(&mut *self.ids.borrow_mut(), into);
+    }
+
+    /// Has the task of `cx` woken by the next id.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        self.waker.set(Some(cx.waker().clone()));
+    }
+}

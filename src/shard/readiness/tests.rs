@@ -1,0 +1,194 @@
+//! The driver in both its sleeps, and the internal of glommio it stands on.
+
+use super::*;
+use glommio::timer::sleep;
+use glommio::{LocalExecutorBuilder, Placement};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+fn on_executor<T>(future: impl Future<Output = T>) -> T {
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .make()
+        .expect("io_uring")
+        .run(future)
+}
+
+fn pair() -> (UnixStream, UnixStream) {
+    let (a, b) = UnixStream::pair().expect("a socket pair");
+    a.set_nonblocking(true).expect("a socket");
+    (a, b)
+}
+
+/// Guards the internal of glommio 0.9.0 which `sleep_in_ring` stands on.
+#[test]
+fn the_ring_wakes_when_epoll_has_something_and_not_before() {
+    on_executor(async {
+        let set = Readiness::new().expect("epoll");
+        let (a, mut b) = pair();
+        let _a = set.watch(a).expect("watched");
+        // A fresh socket is writable: that event comes first.
+        assert!(set.sleep_in_ring().await);
+        let mut events = Vec::with_capacity(8);
+        assert_eq!(set.wait(&mut events, Duration::ZERO).expect("epoll"), 1);
+
+        let early = futures_lite::future::or(async { set.sleep_in_ring().await }, async {
+            Timer::new(Duration::from_millis(30)).await;
+            false
+        });
+        assert!(!early.await, "nothing is ready, and yet the ring woke");
+
+        let writer = glommio::spawn_local(async move {
+            sleep(Duration::from_millis(10)).await;
+            b.write_all(b"x").expect("written");
+            b
+        });
+        assert!(set.sleep_in_ring().await);
+        assert_eq!(set.wait(&mut events, Duration::ZERO).expect("epoll"), 1);
+        drop(writer.await);
+    });
+}
+
+#[test]
+fn the_driver_wakes_the_waiting_task_in_both_sleeps() {
+    on_executor(async {
+        let set = Readiness::new().expect("epoll");
+        let driver = set.clone();
+        glommio::spawn_local(async move { driver.drive().await }).detach();
+        let (a, mut b) = pair();
+        let a = set.watch(a).expect("watched");
+        // The first rounds are brisk, those behind the pause come from the ring.
+        for round in 0..6u8 {
+            if round >= 3 {
+                sleep(Duration::from_millis(150)).await;
+            }
+            b.write_all(&[round]).expect("written");
+            a.readable().await;
+            let mut byte = [0];
+            (&*a).read_exact(&mut byte).expect("a byte");
+            assert_eq!(byte, [round]);
+            a.drained();
+        }
+    });
+}
+
+#[test]
+fn events_of_a_former_owner_are_dropped() {
+    on_executor(async {
+        let set = Readiness::new().expect("epoll");
+        let (a, _keep) = pair();
+        let first = set.watch(a).expect("watched");
+        let mut events = Vec::with_capacity(8);
+        assert_eq!(set.wait(&mut events, Duration::ZERO).expect("epoll"), 1);
+        drop(first);
+        let (c, _keep) = pair();
+        let second = set.watch(c).expect("watched");
+        set.dispatch(&events);
+        assert!(
+            !second.is_writable(),
+            "an event of the first socket reached the second"
+        );
+    });
+}
+
+#[test]
+fn a_queue_names_the_readable_sockets() {
+    on_executor(async {
+        let set = Readiness::new().expect("epoll");
+        let queue = Rc::new(ReadyQueue::default());
+        let (a, mut b) = pair();
+        let watched = set.watch_queued(a, &queue, 7).expect("watched");
+        let mut events = Vec::with_capacity(8);
+        set.wait(&mut events, Duration::ZERO).expect("epoll");
+        set.dispatch(&events);
+        assert!(queue.is_empty(), "nothing to read yet");
+        b.write_all(b"x").expect("written");
+        set.wait(&mut events, Duration::ZERO).expect("epoll");
+        set.dispatch(&events);
+        let mut ids = Vec::new();
+        queue.take_all(&mut ids);
+        assert_eq!(ids, [7]);
+        assert!(watched.is_readable());
+    });
+}
+
+/// A set with its driver, and a socket in it whose far end answers each byte at once, which keeps the driver brisk. The
+/// executor is never preempted, so that whatever gets a turn gets it from the driver.
+fn with_brisk_driver<T>(test: impl AsyncFnOnce(Readiness, Watched<UnixStream>) -> T) -> T {
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+        .preempt_timer(Duration::from_secs(3600))
+        .make();
+    executor.expect("io_uring").run(async {
+        let set = Readiness::new().expect("epoll");
+        let driver = set.clone();
+        glommio::spawn_local(async move { driver.drive().await }).detach();
+        let (near, mut far) = pair();
+        far.set_nonblocking(false).expect("a socket");
+        let echo = std::thread::spawn(move || {
+            let mut byte = [0];
+            while far.read_exact(&mut byte).is_ok() && far.write_all(&byte).is_ok() {}
+        });
+        let near = set.watch(near).expect("watched");
+        for _ in 0..50 {
+            ping(&near).await;
+        }
+        let result = test(set, near).await;
+        echo.join().expect("the echo ends with the socket");
+        result
+    })
+}
+
+async fn ping(socket: &Watched<UnixStream>) {
+    (&**socket).write_all(&[1]).expect("written");
+    socket.readable().await;
+    (&**socket).read_exact(&mut [0]).expect("a byte");
+    socket.drained();
+}
+
+#[test]
+fn a_task_that_pauses_is_not_slept_upon() {
+    with_brisk_driver(async |set, _socket| {
+        // 400 turns; each slept upon would make 4 s.
+        let start = Instant::now();
+        for _ in 0..400 {
+            set.pause().await;
+        }
+        assert!(start.elapsed() < Duration::from_secs(2));
+    });
+}
+
+/// Without turns the timer would never be over, and this test hang.
+#[test]
+fn timers_run_while_the_driver_is_brisk() {
+    with_brisk_driver(async |_set, socket| {
+        let timer = glommio::spawn_local(sleep(Duration::from_millis(20)));
+        let traffic = async {
+            loop {
+                ping(&socket).await;
+            }
+        };
+        futures_lite::future::or(timer, traffic).await;
+    });
+}
+
+/// Without turns of the timer, or of the events, this would hang.
+#[test]
+fn events_and_timers_come_while_a_task_always_has_work_left() {
+    with_brisk_driver(async |set, socket| {
+        glommio::spawn_local(async move {
+            loop {
+                set.pause().await;
+            }
+        })
+        .detach();
+        let timer = glommio::spawn_local(sleep(Duration::from_millis(50)));
+        let mut pings = 0;
+        let traffic = async {
+            loop {
+                ping(&socket).await;
+                pings += 1;
+            }
+        };
+        futures_lite::future::or(timer, traffic).await;
+        assert!(pings > 0);
+    });
+}

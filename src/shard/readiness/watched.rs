@@ -1,0 +1,111 @@
+//! A socket in a readiness set, as its owner has it.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::Readiness;
+use super::slot::{Slot, Wake};
+
+/// A socket in a readiness set. Dropping it takes it out of the set.
+pub(crate) struct Watched<T: AsFd> {
+    pub(super) io: T,
+    pub(super) slot: Rc<Slot>,
+    pub(super) index: u32,
+    pub(super) set: Readiness,
+}
+
+// === impl Watched ===
+
+impl<T: AsFd> Watched<T> {
+    /// Whether a read may find something. True after an event, until [`Watched::drained`].
+    pub(crate) fn is_readable(&self) -> bool {
+        self.slot.readable.get()
+    }
+
+    /// Whether a write may find room. True after an event, until [`Watched::filled`].
+    pub(crate) fn is_writable(&self) -> bool {
+        self.slot.writable.get()
+    }
+
+    /// Whether a short read left the socket empty. Not so if the end of the stream, an error or urgent data (where reads
+    /// stop, tcp(7)) was seen: then only EAGAIN tells.
+    pub(crate) fn short_read_drains(&self) -> bool {
+        !self.slot.exceptional.get()
+    }
+
+    /// Whether the connection broke, or ended in both directions (epoll_ctl(2), EPOLLERR and EPOLLHUP).
+    pub(crate) fn has_failed(&self) -> bool {
+        self.slot.failed.get()
+    }
+
+    /// To be said when a read found nothing (or less than asked for): wait for the next event.
+    pub(crate) fn drained(&self) {
+        self.slot.readable.set(false);
+    }
+
+    /// To be said when a write found no room: wait for the next event.
+    pub(crate) fn filled(&self) {
+        self.slot.writable.set(false);
+    }
+
+    /// Takes the readiness back that [`Watched::drained`] took: for the rare reader that stops although it might go on.
+    pub(crate) fn not_drained(&self) {
+        self.slot.readable.set(true);
+    }
+
+    /// Has the task of `cx` woken by the next event.
+    pub(crate) fn register(&self, cx: &Context<'_>) {
+        let Wake::Task(cell) = &self.slot.wake else {
+            return;
+        };
+        let waker = match cell.take() {
+            Some(old) if old.will_wake(cx.waker()) => old,
+            _ => cx.waker().clone(),
+        };
+        cell.set(Some(waker));
+    }
+
+    /// Waits until [`Watched::is_readable`].
+    pub(crate) async fn readable(&self) {
+        poll_fn(|cx| self.poll_flag(cx, &self.slot.readable)).await;
+    }
+
+    /// Waits until [`Watched::is_writable`].
+    pub(crate) async fn writable(&self) {
+        poll_fn(|cx| self.poll_flag(cx, &self.slot.writable)).await;
+    }
+
+    fn poll_flag(&self, cx: &Context<'_>, flag: &Cell<bool>) -> Poll<()> {
+        if flag.get() {
+            return Poll::Ready(());
+        }
+        self.register(cx);
+        Poll::Pending
+    }
+}
+
+impl<T: AsFd> Deref for Watched<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.io
+    }
+}
+
+impl<T: AsFd> AsFd for Watched<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.io.as_fd()
+    }
+}
+
+impl<T: AsFd> Drop for Watched<T> {
+    fn drop(&mut self) {
+        // Closing a descriptor takes it out of epoll. `io` is about to be closed, and owned sockets are never
+        // duplicated; events already fetched are told apart by the generation.
+        self.set.0.slots.borrow_mut().remove(self.index);
+    }
+}
