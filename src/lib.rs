@@ -11,3 +11,4 @@ pub mod routing;
 mod shard;
 pub mod subnets;
 mod sys;
+mod transparent;

@@ -1,0 +1,272 @@
+//! Sockets towards the server that speak from the client's own address.
+//!
+//! `IP_TRANSPARENT` (ip(7)) lets a socket bind to an address that is not this host's. The server sees the client's
+//! address and port as its peer; policy routing brings its answers back to this socket (see [`crate::routing`]).
+
+mod broadcast;
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+
+use crate::addr::{ClientAddr, PeerAddr, Targets};
+use crate::sys::sockopt::IntOption;
+
+/// How soon a silent peer is probed, and how often: as Go does by default, so that a vanished peer is noticed as soon as
+/// with go-mmproxy.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// What the sockets towards the server have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    pub(crate) targets: Targets,
+    /// Set on every packet to the server (`SO_MARK`, socket(7)).
+    pub(crate) mark: Option<NonZeroU32>,
+}
+
+/// A socket on its way to the server.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) socket: Socket,
+    /// Why the client's port could not be had, if the kernel chose another one.
+    pub(crate) port_replaced: Option<io::Error>,
+}
+
+/// Why there is no socket to the server.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DialError {
+    /// Typically EMFILE, or EAFNOSUPPORT on a host without IPv6 (or IPv4).
+    #[error("cannot make a socket for {target}: {error}")]
+    Socket {
+        target: SocketAddr,
+        error: io::Error,
+    },
+    #[error(
+        "cannot spoof addresses (IP_TRANSPARENT): {0}; the process needs CAP_NET_ADMIN or CAP_NET_RAW"
+    )]
+    Transparent(io::Error),
+    #[error(
+        "cannot mark packets (SO_MARK): {0}; the process needs CAP_NET_ADMIN, or since Linux 5.17 CAP_NET_RAW"
+    )]
+    Mark(io::Error),
+    #[error("cannot take the address {source_addr}: {error}")]
+    Bind {
+        source_addr: SocketAddr,
+        error: io::Error,
+    },
+    #[error("cannot connect to {target}: {error}")]
+    Connect {
+        target: SocketAddr,
+        error: io::Error,
+    },
+    #[error("no answer from {target} within {seconds} s", seconds = .after.as_secs_f32())]
+    TimedOut { target: SocketAddr, after: Duration },
+    /// Its target has port 0.
+    #[error("there is no server for IPv{0} clients: -{0} names its address")]
+    NoTarget(u8),
+    /// Linux binds to it, but sends from an address of its own choice: the server would see this host.
+    #[error(
+        "the client's address {0} is a broadcast address of this host: the sender is broken or lied to"
+    )]
+    Broadcast(SocketAddr),
+    /// The server would talk to itself.
+    #[error("the client's address {0} is the server's own")]
+    Itself(SocketAddr),
+}
+
+// === impl Dialer ===
+
+impl Dialer {
+    /// The server for this client; that of the peer's own family if there is no client.
+    pub(crate) fn target(
+        &self,
+        client: Option<ClientAddr>,
+        peer: PeerAddr,
+    ) -> Result<SocketAddr, DialError> {
+        let ip = client.map_or(peer.ip(), |client| client.addr().ip());
+        match self.targets.for_ip(ip) {
+            target if target.port() == 0 => {
+                Err(DialError::NoTarget(if ip.is_ipv4() { 4 } else { 6 }))
+            }
+            target => Ok(target),
+        }
+    }
+
+    /// Begins a TCP connection from the client's address, or from our own if there is no client. It is established when
+    /// the socket becomes writable without an error pending.
+    pub(crate) fn connect(
+        &self,
+        client: Option<ClientAddr>,
+        target: SocketAddr,
+    ) -> Result<Upstream, DialError> {
+        self.dial(Type::STREAM, client, target)
+    }
+
+    /// Makes a UDP socket with the client's address (or our own) at this end and the server's at the other.
+    pub(crate) fn associate(
+        &self,
+        client: Option<ClientAddr>,
+        target: SocketAddr,
+    ) -> Result<Upstream, DialError> {
+        self.dial(Type::DGRAM, client, target)
+    }
+
+    /// Whether this process may spoof and mark.
+    pub(crate) fn check_privileges(&self) -> Result<(), DialError> {
+        let mut last = Ok(());
+        // Either family will do: the other may be missing on this host.
+        for target in [self.targets.v4.into(), self.targets.v6.into()] {
+            last = match self.socket(Type::DGRAM, target, true) {
+                Ok(_) => return Ok(()),
+                Err(DialError::Socket { .. }) if last.is_err() => last,
+                Err(error) => Err(error),
+            };
+            if matches!(last, Err(DialError::Transparent(_) | DialError::Mark(_))) {
+                break;
+            }
+        }
+        last
+    }
+
+    fn dial(
+        &self,
+        kind: Type,
+        client: Option<ClientAddr>,
+        target: SocketAddr,
+    ) -> Result<Upstream, DialError> {
+        let Some(client) = client.map(ClientAddr::addr) else {
+            // LOCAL and UNKNOWN: no client to speak for, so the kernel chooses our address.
+            let socket = self.socket(kind, target, false)?;
+            connect(&socket, target)?;
+            return Ok(Upstream {
+                socket,
+                port_replaced: None,
+            });
+        };
+        if client == target {
+            return Err(DialError::Itself(client));
+        }
+        match broadcast::is_broadcast(client) {
+            Ok(false) => {}
+            Ok(true) => return Err(DialError::Broadcast(client)),
+            Err(error) => return Err(DialError::Socket { target, error }),
+        }
+        match self.spoof(kind, client, target) {
+            Ok(socket) => Ok(Upstream {
+                socket,
+                port_replaced: None,
+            }),
+            Err(
+                DialError::Bind {
+                    source_addr: _,
+                    error,
+                }
+                | DialError::Connect { target: _, error },
+            ) if port_taken(&error) => {
+                // Bound already, by a listener of this host or by an older connection of this client.
+                let any_port = SocketAddr::new(client.ip(), 0);
+                let socket = self.spoof(kind, any_port, target)?;
+                Ok(Upstream {
+                    socket,
+                    port_replaced: Some(error),
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A socket bound to `source` and connected, or connecting, to `target`.
+    fn spoof(
+        &self,
+        kind: Type,
+        source: SocketAddr,
+        target: SocketAddr,
+    ) -> Result<Socket, DialError> {
+        let socket = self.socket(kind, target, true)?;
+        let in_bind = |error| DialError::Bind {
+            source_addr: source,
+            error,
+        };
+        if source.port() == 0 {
+            IntOption::BIND_ADDRESS_NO_PORT
+                .set(&socket, 1)
+                .map_err(in_bind)?;
+        } else {
+            // Connections of one client to several servers, and TIME_WAIT of its older ones, share its port.
+            socket.set_reuse_address(true).map_err(in_bind)?;
+        }
+        socket.bind(&SockAddr::from(source)).map_err(in_bind)?;
+        connect(&socket, target)?;
+        Ok(socket)
+    }
+
+    fn socket(
+        &self,
+        kind: Type,
+        target: SocketAddr,
+        transparent: bool,
+    ) -> Result<Socket, DialError> {
+        let in_socket = |error| DialError::Socket { target, error };
+        let socket = Socket::new(Domain::for_address(target), kind.nonblocking(), None)
+            .map_err(in_socket)?;
+        if transparent {
+            let set = if target.is_ipv4() {
+                Socket::set_ip_transparent_v4
+            } else {
+                Socket::set_ip_transparent_v6
+            };
+            set(&socket, true).map_err(DialError::Transparent)?;
+        }
+        if let Some(mark) = self.mark {
+            socket.set_mark(mark.get()).map_err(DialError::Mark)?;
+        }
+        if kind == Type::STREAM {
+            set_stream_options(&socket).map_err(in_socket)?;
+        }
+        Ok(socket)
+    }
+}
+
+// === impl DialError ===
+
+impl DialError {
+    /// Whether a descriptor less elsewhere would help.
+    pub(crate) fn is_out_of_descriptors(&self) -> bool {
+        let Self::Socket { error, .. } = self else {
+            return false;
+        };
+        [Errno::MFILE, Errno::NFILE]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    }
+}
+
+/// What every TCP socket gets, on either side: no delay of small messages, and probes of silent peers. Sockets accepted
+/// from a listener inherit both from it (tcp(7)).
+pub(crate) fn set_stream_options(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE),
+    )
+}
+
+fn connect(socket: &Socket, target: SocketAddr) -> Result<(), DialError> {
+    match socket.connect(&SockAddr::from(target)) {
+        Ok(()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(()),
+        Err(error) => Err(DialError::Connect { target, error }),
+    }
+}
+
+fn port_taken(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    )
+}
