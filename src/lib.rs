@@ -12,3 +12,4 @@ mod shard;
 pub mod subnets;
 mod sys;
 mod transparent;
+pub mod udp;

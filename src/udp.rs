@@ -1,0 +1,4 @@
+//! UDP on one shard.
+
+pub mod flow;
+pub(crate) mod steer;

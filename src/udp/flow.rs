@@ -1,0 +1,255 @@
+//! The table of UDP flows. Pure: sockets are a type parameter, and time is passed in.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::addr::{ClientAddr, PeerAddr};
+
+/// Whom a flow belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowKey {
+    /// A client, however many sockets its balancers send from.
+    Client(ClientAddr),
+    /// No client (LOCAL): the peer itself.
+    Peer(PeerAddr),
+}
+
+/// A flow's place in its table. It is used again once the flow is gone.
+pub type FlowId = u32;
+
+/// One flow: a client and the socket that speaks to the server in its name.
+#[derive(Debug)]
+pub struct Flow<S> {
+    /// Whom it belongs to.
+    pub key: FlowKey,
+    /// The caller's part: the socket, and where replies go.
+    pub state: S,
+    last_active: Instant,
+    answered: bool,
+    newer: Option<FlowId>,
+    older: Option<FlowId>,
+}
+
+/// Flows by key, with the two orders in which they end: those the server never answered, and those it did, each from the
+/// longest idle to the latest active. All operations but growth take constant time.
+#[derive(Debug)]
+pub struct FlowTable<S> {
+    ids: HashMap<FlowKey, FlowId>,
+    flows: Vec<Option<Flow<S>>>,
+    free: Vec<FlowId>,
+    unanswered: Order,
+    answered: Order,
+    flows_max: usize,
+    idle_max: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Order {
+    oldest: Option<FlowId>,
+    newest: Option<FlowId>,
+}
+
+// === impl FlowKey ===
+
+impl FlowKey {
+    /// The client, if the flow has one.
+    pub fn client(self) -> Option<ClientAddr> {
+        match self {
+            Self::Client(client) => Some(client),
+            Self::Peer(_) => None,
+        }
+    }
+}
+
+// === impl FlowTable ===
+
+impl<S> FlowTable<S> {
+    /// A table of at most `flows_max` flows (at least one), each of which ends after `idle_max` without a datagram
+    /// either way.
+    pub fn new(flows_max: usize, idle_max: Duration) -> Self {
+        Self {
+            ids: HashMap::new(),
+            flows: Vec::new(),
+            free: Vec::new(),
+            unanswered: Order::default(),
+            answered: Order::default(),
+            flows_max: flows_max.max(1),
+            idle_max,
+        }
+    }
+
+    /// How many flows there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The flow of a key.
+    pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
+        self.ids.get(key).copied()
+    }
+
+    /// The flow of an id, if it is still there.
+    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow<S>> {
+        self.flows.get_mut(id as usize)?.as_mut()
+    }
+
+    /// The flow of an id, if it is still there.
+    pub fn get(&self, id: FlowId) -> Option<&Flow<S>> {
+        self.flows.get(id as usize)?.as_ref()
+    }
+
+    /// Whether a flow has to go before another can come.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.flows_max
+    }
+
+    /// Takes out the flow that has to go first: the longest idle of those the server never answered (a flood of made-up
+    /// clients displaces itself, not the players), then the longest idle of all.
+    pub fn evict(&mut self) -> Option<Flow<S>> {
+        self.remove(self.unanswered.oldest.or(self.answered.oldest)?)
+    }
+
+    /// Adds a flow under a new key. `make` is given the id the flow will have.
+    ///
+    /// # Errors
+    ///
+    /// The error of `make`; the table is then unchanged.
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, if the key is there already.
+    pub fn insert<E>(
+        &mut self,
+        key: FlowKey,
+        now: Instant,
+        make: impl FnOnce(FlowId) -> Result<S, E>,
+    ) -> Result<FlowId, E> {
+        debug_assert!(!self.ids.contains_key(&key), "a second flow for {key:?}");
+        // Descriptors run out long before ids do.
+        let id = self
+            .free
+            .last()
+            .copied()
+            .unwrap_or(self.flows.len() as FlowId);
+        let state = make(id)?;
+        let flow = Flow {
+            key,
+            state,
+            last_active: now,
+            answered: false,
+            newer: None,
+            older: None,
+        };
+        match self.free.pop() {
+            Some(_) => self.flows[id as usize] = Some(flow),
+            None => self.flows.push(Some(flow)),
+        }
+        self.ids.insert(key, id);
+        self.link_newest(id);
+        Ok(id)
+    }
+
+    /// Notes a datagram from the client.
+    pub fn touch(&mut self, id: FlowId, now: Instant) {
+        self.active(id, now, false);
+    }
+
+    /// Notes a datagram from the server.
+    pub fn answer(&mut self, id: FlowId, now: Instant) {
+        self.active(id, now, true);
+    }
+
+    /// Takes out one flow that has been idle for too long, if there is one.
+    pub fn expire(&mut self, now: Instant) -> Option<Flow<S>> {
+        let id = [self.unanswered.oldest, self.answered.oldest]
+            .into_iter()
+            .flatten()
+            .find(|&id| self.ends(id).is_some_and(|ends| ends <= now))?;
+        self.remove(id)
+    }
+
+    /// When the next flow ends unless a datagram comes; None without flows.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        let ends = |oldest: Option<FlowId>| oldest.and_then(|id| self.ends(id));
+        match (ends(self.unanswered.oldest), ends(self.answered.oldest)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Takes out a flow.
+    pub fn remove(&mut self, id: FlowId) -> Option<Flow<S>> {
+        self.get(id)?;
+        self.unlink(id);
+        let flow = self.flows[id as usize].take()?;
+        self.ids.remove(&flow.key);
+        self.free.push(id);
+        Some(flow)
+    }
+
+    fn ends(&self, id: FlowId) -> Option<Instant> {
+        Some(self.get(id)?.last_active + self.idle_max)
+    }
+
+    fn active(&mut self, id: FlowId, now: Instant, answered: bool) {
+        let Some(flow) = self.get(id) else { return };
+        let answered = answered || flow.answered;
+        let already_newest = flow.newer.is_none() && flow.answered == answered;
+        if !already_newest {
+            self.unlink(id);
+        }
+        if let Some(flow) = self.get_mut(id) {
+            flow.last_active = now;
+            flow.answered = answered;
+        }
+        if !already_newest {
+            self.link_newest(id);
+        }
+    }
+
+    fn link_newest(&mut self, id: FlowId) {
+        let Some(answered) = self.get(id).map(|flow| flow.answered) else {
+            return;
+        };
+        let previous = self.order(answered).newest.replace(id);
+        if previous.is_none() {
+            self.order(answered).oldest = Some(id);
+        }
+        if let Some(flow) = previous.and_then(|previous| self.get_mut(previous)) {
+            flow.newer = Some(id);
+        }
+        if let Some(flow) = self.get_mut(id) {
+            flow.older = previous;
+            flow.newer = None;
+        }
+    }
+
+    fn unlink(&mut self, id: FlowId) {
+        let Some(flow) = self.get(id) else { return };
+        let (answered, older, newer) = (flow.answered, flow.older, flow.newer);
+        match older.and_then(|older| self.get_mut(older)) {
+            Some(flow) => flow.newer = newer,
+            None => self.order(answered).oldest = newer,
+        }
+        match newer.and_then(|newer| self.get_mut(newer)) {
+            Some(flow) => flow.older = older,
+            None => self.order(answered).newest = older,
+        }
+    }
+
+    fn order(&mut self, answered: bool) -> &mut Order {
+        if answered {
+            &mut self.answered
+        } else {
+            &mut self.unanswered
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Steering: which shard a datagram goes to.
+//!
+//! `SO_REUSEPORT` alone spreads datagrams by the *balancer's* address. One client that comes through two balancer sockets
+//! would then reach two shards, which would open two sockets with the same 4-tuple. So a small BPF program in the kernel
+//! hashes the *client's* address, which it reads out of the PROXY v2 header, and returns the shard's number. Datagrams
+//! without such a header go to shard 0, which drops and counts them (or, for LOCAL, forwards them).
+
+use std::io;
+use std::os::fd::AsFd;
+
+use libc::{
+    BPF_A, BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_MISC,
+    BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR,
+};
+
+use crate::sys::bpf::{Instruction, attach_reuseport, jump, statement};
+
+/// 2^32 divided by the golden ratio, odd: multiplying by it spreads close addresses (Knuth, TAOCP 3, 6.4).
+const SPREAD: u32 = 0x9E37_79B1;
+
+/// Where PROXY v2 has what (section 2.2 of the specification): version and command, family and transport, then the
+/// addresses.
+const COMMAND: u32 = 12;
+const PROXY: u32 = 0x21;
+const FAMILY: u32 = 13;
+const ADDRESSES: u32 = 16;
+const INET: u32 = 0x10;
+const INET6: u32 = 0x20;
+
+/// What a v4-mapped source begins with (RFC 4291, section 2.5.5.2): three words and their places.
+const MAPPED: [(u32, u32); 3] = [(ADDRESSES, 0), (ADDRESSES + 4, 0), (ADDRESSES + 8, 0xFFFF)];
+
+/// Attaches the program to the reuseport group of `socket`, whose members are the shards' sockets in order.
+///
+/// # Errors
+///
+/// As `setsockopt(2)`.
+pub(crate) fn attach(socket: impl AsFd, shards: u32) -> io::Result<()> {
+    attach_reuseport(socket, &program(shards))
+}
+
+fn program(shards: u32) -> Vec<Instruction> {
+    // INET: source (4), destination (4), source port (2), …; INET6: source (16), destination (16), source port (2), ….
+    let v4 = hash(&[ADDRESSES], ADDRESSES + 8, shards);
+    let v6 = hash(
+        &[ADDRESSES, ADDRESSES + 4, ADDRESSES + 8, ADDRESSES + 12],
+        ADDRESSES + 32,
+        shards,
+    );
+    // `::ffff:a.b.c.d` is the client a.b.c.d, and has to reach the same shard.
+    let mapped = hash(&[ADDRESSES + 12], ADDRESSES + 32, shards);
+    let mut program = vec![
+        statement(BPF_LD | BPF_B | BPF_ABS, COMMAND),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, PROXY, 1, 0),
+        statement(BPF_RET | BPF_K, 0),
+        statement(BPF_LD | BPF_B | BPF_ABS, FAMILY),
+        statement(BPF_ALU | BPF_AND | BPF_K, 0xF0),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, INET, 2, 0),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, INET6, 1 + v4.len() as u8, 0),
+        statement(BPF_RET | BPF_K, 0),
+    ];
+    program.extend(v4);
+    let mut to_v6 = mapped.len() + 2 * MAPPED.len();
+    for (at, word) in MAPPED {
+        to_v6 -= 2;
+        program.push(statement(BPF_LD | BPF_W | BPF_ABS, at));
+        program.push(jump(BPF_JMP | BPF_JEQ | BPF_K, word, 0, to_v6 as u8));
+    }
+    program.extend(mapped);
+    program.extend(v6);
+    program
+}
+
+/// X = (… (word * SPREAD ^ word) * SPREAD …); returns its high half, modulo the number of shards.
+fn hash(words: &[u32], port: u32, shards: u32) -> Vec<Instruction> {
+    let mut code = Vec::new();
+    let loads = words.iter().map(|&at| (BPF_W, at)).chain([(BPF_H, port)]);
+    for (i, (size, at)) in loads.enumerate() {
+        code.push(statement(BPF_LD | size | BPF_ABS, at));
+        if i > 0 {
+            code.push(statement(BPF_ALU | BPF_XOR | BPF_X, 0));
+        }
+        code.push(statement(BPF_ALU | BPF_MUL | BPF_K, SPREAD));
+        code.push(statement(BPF_MISC | BPF_TAX, 0));
+    }
+    code.push(statement(BPF_ALU | BPF_RSH | BPF_K, 16));
+    code.push(statement(BPF_ALU | BPF_MOD | BPF_K, shards));
+    code.push(statement(BPF_RET | BPF_A, 0));
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, SockAddr, Socket, Type};
+    use std::collections::{HashMap, HashSet};
+    use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+    use std::time::Duration;
+
+    /// A group of sockets as the shards have them, on a port of the kernel's choice.
+    fn group(shards: usize, listen: &str) -> (Vec<UdpSocket>, SocketAddr) {
+        let mut addr: SocketAddr = listen.parse().expect("an address");
+        let sockets: Vec<UdpSocket> = (0..shards)
+            .map(|_| {
+                let socket =
+                    Socket::new(Domain::for_address(addr), Type::DGRAM, None).expect("a socket");
+                socket.set_reuse_port(true).expect("Linux 3.9");
+                socket.bind(&SockAddr::from(addr)).expect("a free port");
+                let socket = UdpSocket::from(socket);
+                addr = socket.local_addr().expect("bound");
+                socket
+                    .set_read_timeout(Some(Duration::from_secs(10)))
+                    .expect("a socket");
+                socket
+            })
+            .collect();
+        attach(&sockets[0], shards as u32).expect("a valid program");
+        (sockets, addr)
+    }
+
+    fn header_v4(client: [u8; 4], port: u16) -> Vec<u8> {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c".to_vec();
+        header.extend(client);
+        header.extend([127, 0, 0, 1]);
+        header.extend(port.to_be_bytes());
+        header.extend(443u16.to_be_bytes());
+        header
+    }
+
+    fn header_v6(last: u16, port: u16) -> Vec<u8> {
+        let mut client = *b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\0";
+        client[14..].copy_from_slice(&last.to_be_bytes());
+        header_of_v6(client, port)
+    }
+
+    fn header_of_v6(client: [u8; 16], port: u16) -> Vec<u8> {
+        let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x22\0\x24".to_vec();
+        header.extend(client);
+        header.extend([0; 16]);
+        header.extend(port.to_be_bytes());
+        header.extend(443u16.to_be_bytes());
+        header
+    }
+
+    /// Sends from a fresh socket (so the kernel's own choice would vary) and tells which member received.
+    fn receiver(sockets: &[UdpSocket], to: SocketAddr, datagram: &[u8]) -> usize {
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        sender
+            .send_to(datagram, ("127.0.0.1", to.port()))
+            .expect("sent");
+        let ready = |socket: &UdpSocket| {
+            socket.set_nonblocking(true).expect("a socket");
+            socket.recv(&mut [0; 128]).is_ok()
+        };
+        // Loopback delivers before `send_to` returns.
+        sockets
+            .iter()
+            .position(ready)
+            .expect("somebody received it")
+    }
+
+    #[test]
+    fn a_client_always_reaches_the_same_shard_and_clients_spread() {
+        for listen in ["127.0.0.1:0", "[::]:0"] {
+            let (sockets, to) = group(4, listen);
+            let mut counts = HashMap::new();
+            for n in 0..200u16 {
+                for header in [
+                    header_v4([203, 0, 113, n as u8], 40_000 + n),
+                    header_v6(n, 40_000),
+                ] {
+                    let first = receiver(&sockets, to, &header);
+                    assert_eq!(
+                        receiver(&sockets, to, &header),
+                        first,
+                        "a client changed its shard"
+                    );
+                    *counts.entry((header.len(), first)).or_insert(0) += 1;
+                }
+            }
+            assert_eq!(
+                counts.len(),
+                8,
+                "both families reach all four shards: {counts:?}"
+            );
+            assert!(counts.values().all(|&n| n > 20), "uneven: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_mapped_client_reaches_the_shard_of_the_ipv4_client() {
+        let (sockets, to) = group(4, "127.0.0.1:0");
+        let mut reached = HashSet::new();
+        for n in 0..100 {
+            let (client, port) = (Ipv4Addr::new(203, 0, 113, n), 40_000 + u16::from(n));
+            let shard = receiver(&sockets, to, &header_v4(client.octets(), port));
+            let mapped = header_of_v6(client.to_ipv6_mapped().octets(), port);
+            assert_eq!(receiver(&sockets, to, &mapped), shard, "{client}");
+            reached.insert(shard);
+        }
+        assert_eq!(reached.len(), 4);
+    }
+
+    #[test]
+    fn what_has_no_client_goes_to_shard_0() {
+        let (sockets, to) = group(3, "127.0.0.1:0");
+        let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+        for datagram in [&b""[..], b"hello", local, &header_v4([1, 2, 3, 4], 5)[..20]] {
+            assert_eq!(receiver(&sockets, to, datagram), 0);
+        }
+        // LOCAL, with addresses that mean nothing.
+        for n in 0..20 {
+            let mut local = header_v4([203, 0, 113, n], 40_000);
+            local[12] = 0x20;
+            assert_eq!(receiver(&sockets, to, &local), 0);
+        }
+    }
+}
