@@ -1,0 +1,243 @@
+//! The listening sockets, one of each protocol for every shard.
+//!
+//! All are bound before any shard starts: in order, because UDP steering names sockets by their place in the reuseport
+//! group; and at once, so that a port in use ends the process before it has touched anything.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::addr::ListenAddr;
+use crate::sys::sockopt::IntOption;
+use crate::transparent::set_stream_options;
+use crate::udp::steer;
+
+/// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Room for bursts on a UDP listener, each way, in bytes. Without CAP_NET_ADMIN the kernel cuts it to `net.core.rmem_max`
+/// and `net.core.wmem_max`.
+const DATAGRAM_BUFFER: i32 = 4 << 20;
+
+/// Tries to find a port free for both protocols, if the port is the kernel's choice.
+const PORT_TRIES: u32 = 16;
+
+/// Sockets bound to one address.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    /// The address as configured, with the port in use.
+    pub(crate) addr: ListenAddr,
+    /// One for each shard, or none.
+    pub(crate) tcp: Vec<Socket>,
+    /// One for each shard, or none.
+    pub(crate) udp: Vec<Socket>,
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {protocol} {addr}: {error}{}", hint(.error))]
+pub struct BindError {
+    protocol: &'static str,
+    addr: ListenAddr,
+    error: io::Error,
+}
+
+/// Binds `shards` sockets for each protocol.
+pub(crate) fn bind(
+    listen: ListenAddr,
+    tcp: bool,
+    udp: bool,
+    shards: usize,
+) -> Result<Listeners, BindError> {
+    let mut tries = 0;
+    loop {
+        let mut addr = listen;
+        let tcp_sockets = if tcp {
+            bind_group(&mut addr, Type::STREAM, shards)?
+        } else {
+            Vec::new()
+        };
+        let udp_sockets = match udp
+            .then(|| bind_group(&mut addr, Type::DGRAM, shards))
+            .transpose()
+        {
+            Ok(sockets) => sockets.unwrap_or_default(),
+            // The port the kernel chose for TCP is taken for UDP: ask for another.
+            Err(error) if tcp && listen.0.port() == 0 && error.in_use() && tries < PORT_TRIES => {
+                tries += 1;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        return Ok(Listeners {
+            addr,
+            tcp: tcp_sockets,
+            udp: udp_sockets,
+        });
+    }
+}
+
+/// Binds one socket a shard; a port of the kernel's choice is the same for all and noted in `addr`.
+fn bind_group(addr: &mut ListenAddr, kind: Type, shards: usize) -> Result<Vec<Socket>, BindError> {
+    let protocol = if kind == Type::STREAM { "tcp" } else { "udp" };
+    let asked = *addr;
+    let failed = |error| BindError {
+        protocol,
+        addr: asked,
+        error,
+    };
+    if shards > 1 && addr.0.port() != 0 {
+        // Sockets with SO_REUSEPORT would quietly share the port with another glommproxy. One without finds out.
+        open(*addr, kind, false).map_err(failed)?;
+    }
+    let mut sockets = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let socket = open(*addr, kind, shards > 1).map_err(failed)?;
+        if let Some(bound) = socket.local_addr().map_err(failed)?.as_socket() {
+            addr.0.set_port(bound.port());
+        }
+        sockets.push(socket);
+    }
+    for socket in &sockets {
+        if kind == Type::STREAM {
+            socket.listen(BACKLOG).map_err(failed)?;
+        } else {
+            set_datagram_options(socket, addr.0).map_err(failed)?;
+        }
+    }
+    if kind == Type::DGRAM
+        && let [first, _, ..] = sockets.as_slice()
+    {
+        steer::attach(first, shards as u32).map_err(failed)?;
+    }
+    Ok(sockets)
+}
+
+/// A bound socket. Wildcard addresses listen for both families, 0.0.0.0 too: that is what Go makes of it, and so what
+/// go-mmproxy's users have.
+fn open(addr: ListenAddr, kind: Type, reuse_port: bool) -> io::Result<Socket> {
+    let ListenAddr(addr) = addr;
+    if !addr.ip().is_unspecified() {
+        return open_as(addr, kind, reuse_port);
+    }
+    let dual_stack = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), addr.port());
+    match open_as(dual_stack, kind, reuse_port) {
+        // This host has no IPv6, or has it switched off.
+        Err(error) if addr.is_ipv4() && error.kind() != io::ErrorKind::AddrInUse => {
+            open_as(addr, kind, reuse_port)
+        }
+        result => result,
+    }
+}
+
+fn open_as(addr: SocketAddr, kind: Type, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind.nonblocking(), None)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    if kind == Type::STREAM {
+        // Connections of a former process in TIME_WAIT do not keep the port.
+        socket.set_reuse_address(true)?;
+        set_stream_options(&socket)?;
+    }
+    if reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&SockAddr::from(addr))?;
+    Ok(socket)
+}
+
+fn set_datagram_options(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    // A smaller buffer works as well, until bursts come.
+    if IntOption::RECEIVE_BUFFER_FORCE
+        .set(socket, DATAGRAM_BUFFER)
+        .is_err()
+    {
+        let _ = socket.set_recv_buffer_size(DATAGRAM_BUFFER as usize);
+    }
+    if IntOption::SEND_BUFFER_FORCE
+        .set(socket, DATAGRAM_BUFFER)
+        .is_err()
+    {
+        let _ = socket.set_send_buffer_size(DATAGRAM_BUFFER as usize);
+    }
+    if addr.ip().is_unspecified() {
+        // The address a peer wrote to is the one it wants the reply from.
+        ask_for_local_address(socket)?;
+    }
+    Ok(())
+}
+
+fn ask_for_local_address(socket: &Socket) -> io::Result<()> {
+    if socket.domain()? == Domain::IPV6 {
+        IntOption::PKTINFO_V6.set(socket.as_fd(), 1)
+    } else {
+        IntOption::PKTINFO_V4.set(socket.as_fd(), 1)
+    }
+}
+
+// === impl BindError ===
+
+impl BindError {
+    fn in_use(&self) -> bool {
+        self.error.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another process has the port: stop it, or choose another with -l"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; this host has no such address: choose one of its own with -l"
+        }
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(text: &str) -> ListenAddr {
+        ListenAddr(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn all_shards_share_the_port_of_the_kernels_choice() {
+        let listeners = bind(listen("127.0.0.1:0"), true, true, 3).expect("bound");
+        assert_ne!(listeners.addr.0.port(), 0);
+        for socket in listeners.tcp.iter().chain(&listeners.udp) {
+            let bound = socket.local_addr().expect("bound").as_socket();
+            assert_eq!(bound, Some(listeners.addr.0));
+        }
+        assert_eq!((listeners.tcp.len(), listeners.udp.len()), (3, 3));
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_even_between_reuseport_groups() {
+        for shards in [1, 3] {
+            let first = bind(listen("127.0.0.1:0"), true, true, shards).expect("bound");
+            for (tcp, udp) in [(true, false), (false, true)] {
+                let error = bind(first.addr, tcp, udp, shards).expect_err("the port is in use");
+                assert!(error.in_use(), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn wildcards_listen_for_both_families() {
+        for text in ["0.0.0.0:0", "[::]:0"] {
+            let listeners = bind(listen(text), true, false, 1).expect("bound");
+            let port = listeners.addr.0.port();
+            for ip in ["127.0.0.1", "::1"] {
+                let ip: IpAddr = ip.parse().expect("an address");
+                std::net::TcpStream::connect((ip, port)).expect("listening");
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Log lines: what they say of a connection, how many there are, and where they go.
+
+use std::cell::Cell;
+use std::env;
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use glommio::timer::Timer;
+use tracing::{debug, trace, warn};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use crate::addr::{ClientAddr, ListenAddr, PeerAddr};
+use crate::config::{LogFormat, Verbosity};
+
+/// The time in which an error that repeats with every packet gets one line.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// Lines waiting to be written. If whoever reads them is too slow, further ones are lost rather than a shard stalled.
+const LINES_MAX: usize = 16_384;
+
+/// How long the end of the process waits for a slow reader.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// The log of the process. Dropping it writes the lines that still wait, unless whoever reads them takes too long.
+pub struct Log(Option<WorkerGuard>);
+
+/// Sends the log to stdout, as go-mmproxy does. It is complete once what this returns is dropped.
+pub fn init(format: Option<LogFormat>, verbosity: Verbosity) -> Log {
+    let format = format.unwrap_or_else(|| {
+        if io::stdout().is_terminal() {
+            LogFormat::Text
+        } else {
+            LogFormat::Json
+        }
+    });
+    let level = match verbosity {
+        Verbosity::Quiet => "info",
+        Verbosity::Errors => "debug",
+        Verbosity::All => "trace",
+    };
+    // Libraries only get to warn: their details are no news of connections.
+    let by_verbosity = || EnvFilter::new(format!("warn,glommproxy={level}"));
+    // RUST_LOG says it all if it is there.
+    let (filter, refused) = match env::var(EnvFilter::DEFAULT_ENV).map(EnvFilter::try_new) {
+        Ok(Ok(filter)) => (filter, None),
+        Ok(Err(error)) => (by_verbosity(), Some(error)),
+        Err(_) => (by_verbosity(), None),
+    };
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LINES_MAX)
+        .finish(io::stdout());
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_target(false);
+    match format {
+        LogFormat::Text => lines.with_ansi(io::stdout().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    if let Some(error) = refused {
+        warn!(%error, "RUST_LOG is ignored: want something like glommproxy=debug");
+    }
+    Log(Some(guard))
+}
+
+// === impl Log ===
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        let (done, wait) = mpsc::channel();
+        // The guard complains on stdout if it cannot make the writer end. If stdout is what the writer is stuck in, that
+        // is forever.
+        thread::spawn(move || {
+            drop(guard);
+            let _ = done.send(());
+        });
+        let _ = wait.recv_timeout(FLUSH);
+    }
+}
+
+/// What a line is about: a connection, or a datagram.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    listener: usize,
+    protocol: &'static str,
+    listen_addr: ListenAddr,
+    peer: PeerAddr,
+    client: Option<ClientAddr>,
+    target: Option<SocketAddr>,
+}
+
+/// Writes one event about a subject at a level; the fields are the same everywhere.
+macro_rules! event {
+    ($level:ident, $subject:expr, $error:expr, $($more:tt)+) => {{
+        let subject: &Subject = $subject;
+        let error: Option<&dyn fmt::Display> = $error;
+        $level!(
+            listener = subject.listener,
+            protocol = subject.protocol,
+            listen_addr = %subject.listen_addr,
+            peer_addr = %subject.peer,
+            client_addr = subject.client.map(tracing::field::display),
+            target_addr = subject.target.map(tracing::field::display),
+            error = error.map(tracing::field::display),
+            $($more)+
+        )
+    }};
+}
+
+// === impl Subject ===
+
+impl Subject {
+    pub(crate) fn new(
+        listener: usize,
+        protocol: &'static str,
+        listen_addr: ListenAddr,
+        peer: PeerAddr,
+    ) -> Self {
+        Self {
+            listener,
+            protocol,
+            listen_addr,
+            peer,
+            client: None,
+            target: None,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> PeerAddr {
+        self.peer
+    }
+
+    pub(crate) fn set_client(&mut self, client: Option<ClientAddr>) {
+        self.client = client;
+    }
+
+    pub(crate) fn set_target(&mut self, target: SocketAddr) {
+        self.target = Some(target);
+    }
+
+    /// A change of state (`-v 2`).
+    pub(crate) fn trace(&self, message: &str) {
+        event!(trace, self, None, "{message}");
+    }
+
+    /// An error of this connection alone (`-v 1`).
+    pub(crate) fn failed(&self, message: &str, error: &dyn fmt::Display) {
+        event!(debug, self, Some(error), "{message}");
+    }
+
+    /// The end of a connection or flow (`-v 2`).
+    pub(crate) fn closed(
+        &self,
+        bytes_upstream: u64,
+        bytes_downstream: u64,
+        reason: &dyn fmt::Display,
+    ) {
+        event!(trace, self, None, bytes_upstream, bytes_downstream, %reason, "closed");
+    }
+}
+
+/// One place in the code whose line may repeat with every packet. It writes one a second at most, and how many it kept
+/// back. One per shard and place; must be used on an executor.
+#[derive(Clone)]
+pub(crate) struct RateLimited(Rc<Window>);
+
+struct Window {
+    opened: Cell<Option<Instant>>,
+    suppressed: Cell<u64>,
+}
+
+// === impl RateLimited ===
+
+impl RateLimited {
+    pub(crate) fn new() -> Self {
+        Self(Rc::new(Window {
+            opened: Cell::new(None),
+            suppressed: Cell::new(0),
+        }))
+    }
+
+    /// A line of `-v 1` about a connection or datagram.
+    pub(crate) fn debug(
+        &self,
+        subject: &Subject,
+        message: &'static str,
+        error: Option<&dyn fmt::Display>,
+    ) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let repeated = || {
+            let subject = subject.clone();
+            move |count| event!(debug, &subject, None, count, "{message} (repeated)")
+        };
+        if self.admit(repeated) {
+            event!(debug, subject, error, "{message}");
+        }
+    }
+
+    /// A line of every level about the shard itself.
+    pub(crate) fn warn(&self, listener: usize, message: &'static str, error: &io::Error) {
+        let repeated = || move |count: u64| warn!(listener, count, "{message} (repeated)");
+        if self.admit(repeated) {
+            warn!(listener, %error, "{message}");
+        }
+    }
+
+    /// Whether a line may be written now. If not, it is counted, and `repeated` writes the count when the second is over.
+    fn admit<F: FnOnce(u64) + 'static>(&self, repeated: impl FnOnce() -> F) -> bool {
+        let now = Instant::now();
+        let window = &self.0;
+        let is_over = |opened| now.duration_since(opened) >= WINDOW;
+        if window.opened.get().is_none_or(is_over) {
+            window.opened.set(Some(now));
+            return true;
+        }
+        let suppressed = window.suppressed.get() + 1;
+        window.suppressed.set(suppressed);
+        if suppressed == 1 {
+            let (window, repeated) = (Rc::clone(window), repeated());
+            glommio::spawn_local(async move {
+                Timer::new(WINDOW).await;
+                repeated(window.suppressed.replace(0));
+            })
+            .detach();
+        }
+        false
+    }
+}

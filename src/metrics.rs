@@ -1,0 +1,106 @@
+//! Counters. Each shard has its own, which it alone writes; anybody may read them at any time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows, written by one thread.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+/// What one shard has counted. Aligned to two cache lines (CPUs fetch them in pairs), so that shards do not slow each
+/// other down.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardMetrics {
+    /// TCP connections.
+    pub tcp: TcpMetrics,
+    /// UDP datagrams and flows.
+    pub udp: UdpMetrics,
+}
+
+/// TCP connections of one shard.
+#[derive(Debug, Default)]
+pub struct TcpMetrics {
+    /// Accepted, from allowed peers.
+    pub accepted: Counter,
+    /// Ended, for whatever reason.
+    pub closed: Counter,
+    /// Not accepted: the peer is not in the allow list.
+    pub peers_refused: Counter,
+    /// Ended for lack of a good header: malformed, too late, or none.
+    pub header_errors: Counter,
+    /// Ended because the header told an address that no client can have.
+    pub sources_refused: Counter,
+    /// Ended because there was no connection to the server.
+    pub dial_errors: Counter,
+    /// Connections to the server from the client's address, but not its port.
+    pub ports_replaced: Counter,
+    /// Times that accepting paused for lack of descriptors or memory.
+    pub accept_pauses: Counter,
+    /// Bytes from clients to servers.
+    pub bytes_upstream: Counter,
+    /// Bytes from servers to clients.
+    pub bytes_downstream: Counter,
+}
+
+/// UDP datagrams and flows of one shard.
+#[derive(Debug, Default)]
+pub struct UdpMetrics {
+    /// Datagrams from clients, handed to the kernel for the server.
+    pub datagrams_upstream: Counter,
+    /// Datagrams from servers, handed to the kernel for the balancer.
+    pub datagrams_downstream: Counter,
+    /// Payload bytes from clients to servers.
+    pub bytes_upstream: Counter,
+    /// Payload bytes from servers to clients.
+    pub bytes_downstream: Counter,
+    /// Dropped: the peer is not in the allow list.
+    pub peers_refused: Counter,
+    /// Dropped for lack of a good header.
+    pub header_errors: Counter,
+    /// Dropped because the header told an address that no client can have.
+    pub sources_refused: Counter,
+    /// Dropped because no socket could be had for their flow.
+    pub dial_errors: Counter,
+    /// Errors on the way to the server, most of them "connection refused": nobody listens there.
+    pub upstream_errors: Counter,
+    /// Datagrams to the balancer that could not be sent.
+    pub downstream_errors: Counter,
+    /// Flows begun.
+    pub flows_opened: Counter,
+    /// Flows ended, for whatever reason.
+    pub flows_closed: Counter,
+    /// Flows ended early to make room for others.
+    pub flows_evicted: Counter,
+    /// Flows with the client's address, but not its port.
+    pub ports_replaced: Counter,
+}
+
+// === impl Counter ===
+
+impl Counter {
+    /// Adds `n`. Plain loads and stores will do, as one thread writes.
+    pub fn add(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// The number so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The sum of one counter over all shards.
+pub fn total(
+    shards: &[std::sync::Arc<ShardMetrics>],
+    counter: impl Fn(&ShardMetrics) -> &Counter,
+) -> u64 {
+    shards.iter().map(|shard| counter(shard).get()).sum()
+}
