@@ -15,5 +15,6 @@ pub mod routing;
 mod shard;
 pub mod subnets;
 mod sys;
+mod tcp;
 mod transparent;
 pub mod udp;

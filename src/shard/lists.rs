@@ -1,0 +1,35 @@
+//! The subnet lists as a shard sees them.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::addr::PeerAddr;
+use crate::subnets::SubnetSet;
+
+/// The lists in force. The coordinator sends new ones; they are swapped between two events.
+#[derive(Default)]
+pub(crate) struct Lists {
+    /// None allows everybody.
+    allowed: RefCell<Option<Arc<SubnetSet>>>,
+}
+
+impl Lists {
+    pub(crate) fn new(allowed: Option<Arc<SubnetSet>>) -> Self {
+        Self {
+            allowed: RefCell::new(allowed),
+        }
+    }
+
+    /// Whether this peer may speak for clients.
+    pub(crate) fn allow(&self, peer: PeerAddr) -> bool {
+        self.allowed
+            .borrow()
+            .as_ref()
+            .is_none_or(|allowed| allowed.contains(peer.ip()))
+    }
+
+    /// Puts a new allow list in force.
+    pub(crate) fn set_allowed(&self, allowed: Arc<SubnetSet>) {
+        *self.allowed.borrow_mut() = Some(allowed);
+    }
+}

@@ -1,0 +1,141 @@
+//! TCP on one shard: accept, then a session for each connection.
+
+pub(crate) mod half;
+pub(crate) mod pipes;
+mod preface;
+mod relay;
+mod session;
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use glommio::sync::Gate;
+use glommio::timer::Timer;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use socket2::Socket;
+
+use self::pipes::PipePool;
+use crate::addr::{ListenAddr, PeerAddr};
+use crate::logging::{RateLimited, Subject};
+use crate::metrics::ShardMetrics;
+use crate::shard::lists::Lists;
+use crate::shard::readiness::{Readiness, Watched};
+use crate::transparent::Dialer;
+
+/// A connection, on either side.
+pub(crate) type Stream = Watched<OwnedFd>;
+
+/// The shard's page-aligned buffer. It is borrowed for single turns only, so one serves all connections.
+pub(crate) type Pages = RefCell<glommio::io::DmaBuffer>;
+
+/// Its size. What fills it is worth splicing.
+pub(crate) const PAGES_LEN: usize = 64 << 10;
+
+/// Connections accepted before the shard's other tasks get a turn.
+const ACCEPTS_MAX: usize = 64;
+
+/// How long accepting rests when descriptors or memory have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all sessions of a shard share.
+pub(crate) struct Tcp {
+    pub(crate) readiness: Readiness,
+    pub(crate) dialer: Dialer,
+    pub(crate) lists: Rc<Lists>,
+    pub(crate) header_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) pages: Pages,
+    pub(crate) pipes: PipePool,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    /// The shard's number, for the log.
+    pub(crate) listener: usize,
+    pub(crate) listen_addr: ListenAddr,
+}
+
+/// Accepts connections for as long as the shard lives.
+pub(crate) async fn accept(tcp: Rc<Tcp>, socket: Watched<Socket>, gate: Gate) {
+    let limits = AcceptLimits {
+        refused: RateLimited::new(),
+        paused: RateLimited::new(),
+    };
+    loop {
+        socket.readable().await;
+        if let Err(error) = accept_some(&tcp, &socket, &gate, &limits) {
+            tcp.metrics.tcp.accept_pauses.increment();
+            let message = "cannot accept connections, pausing";
+            limits.paused.warn(tcp.listener, message, &error);
+            Timer::new(ACCEPT_PAUSE).await;
+        }
+        // Sessions have been spawned, and there may be more connections.
+        tcp.readiness.pause().await;
+    }
+}
+
+/// One for each line that may repeat with every connection.
+struct AcceptLimits {
+    refused: RateLimited,
+    paused: RateLimited,
+}
+
+/// Accepts what has come, up to a limit.
+///
+/// # Errors
+///
+/// If descriptors or memory have run out: EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2)).
+fn accept_some(
+    tcp: &Rc<Tcp>,
+    socket: &Watched<Socket>,
+    gate: &Gate,
+    limits: &AcceptLimits,
+) -> io::Result<()> {
+    for _ in 0..ACCEPTS_MAX {
+        match acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((connection, addr)) => {
+                if let Some(addr) = addr.and_then(|addr| SocketAddr::try_from(addr).ok()) {
+                    admit(tcp, connection, PeerAddr::new(addr), gate, limits);
+                }
+            }
+            Err(Errno::AGAIN) => {
+                socket.drained();
+                return Ok(());
+            }
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
+                return Err(error.into());
+            }
+            // The connection ended before it was accepted, or had a network error: accept(2) says to go on.
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Begins a session, if the peer may have one.
+fn admit(tcp: &Rc<Tcp>, connection: OwnedFd, peer: PeerAddr, gate: &Gate, limits: &AcceptLimits) {
+    let subject = tcp.subject(peer);
+    if !tcp.lists.allow(peer) {
+        tcp.metrics.tcp.peers_refused.increment();
+        let message = "connection refused: the peer is not in the allow list";
+        limits.refused.debug(&subject, message, None);
+        return;
+    }
+    tcp.metrics.tcp.accepted.increment();
+    let tcp = Rc::clone(tcp);
+    // The gate only refuses when the shard is about to end.
+    if let Ok(task) = gate.spawn(async move { session::run(&tcp, connection, subject).await }) {
+        task.detach();
+    }
+}
+
+// === impl Tcp ===
+
+impl Tcp {
+    fn subject(&self, peer: PeerAddr) -> Subject {
+        Subject::new(self.listener, "tcp", self.listen_addr, peer)
+    }
+}

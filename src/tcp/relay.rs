@@ -1,0 +1,236 @@
+//! The relay of an established session: both directions until both have ended.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::Shutdown;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::half::{Half, Progress};
+use super::{Stream, Tcp};
+use crate::sys::sockopt::unacknowledged;
+
+/// What a session came to.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    /// From the client to the server.
+    pub(crate) bytes_upstream: u64,
+    /// From the server to the client.
+    pub(crate) bytes_downstream: u64,
+    pub(crate) reason: Reason,
+}
+
+/// Why a session ended.
+#[derive(Debug)]
+pub(crate) enum Reason {
+    /// Both sides closed.
+    Finished,
+    /// The client's side was reset, or timed out.
+    ClientFailed(io::Error),
+    /// The server's side was reset, or timed out.
+    ServerFailed(io::Error),
+}
+
+/// What the client sent along with the header.
+pub(crate) struct FirstBytes {
+    /// How many of them are with the server already.
+    pub(crate) sent: u64,
+    pub(crate) unsent: Vec<u8>,
+}
+
+struct Relay<'a> {
+    client: Side<'a>,
+    server: Side<'a>,
+    to_server: Half,
+    to_client: Half,
+    tcp: &'a Tcp,
+}
+
+/// One connection of the two.
+struct Side<'a> {
+    stream: &'a Stream,
+    /// It took no more bytes: it was reset, which its other direction may not have found yet.
+    closed: bool,
+    /// The other side's end has been passed on to it.
+    end_sent: bool,
+}
+
+/// Moves bytes between the two until both directions have ended, beginning with the client's first bytes. A reset of one
+/// side is passed on to the other when the sockets are dropped.
+pub(crate) async fn relay(
+    downstream: &Stream,
+    upstream: &Stream,
+    first: FirstBytes,
+    tcp: &Tcp,
+) -> Closed {
+    tcp.metrics.tcp.bytes_upstream.add(first.sent);
+    let mut relay = Relay {
+        client: Side::new(downstream),
+        server: Side::new(upstream),
+        to_server: Half::new(first.sent, first.unsent),
+        to_client: Half::new(0, Vec::new()),
+        tcp,
+    };
+    let reason = poll_fn(|cx| relay.poll(cx)).await;
+    relay.to_server.release(&tcp.pipes);
+    relay.to_client.release(&tcp.pipes);
+    match reason {
+        Reason::Finished => {}
+        Reason::ClientFailed(_) => relay.server.pass_on_reset(),
+        Reason::ServerFailed(_) => relay.client.pass_on_reset(),
+    }
+    Closed {
+        bytes_upstream: relay.to_server.bytes,
+        bytes_downstream: relay.to_client.bytes,
+        reason,
+    }
+}
+
+// === impl Relay ===
+
+impl Relay<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        self.client.stream.register(cx);
+        self.server.stream.register(cx);
+        let metrics = &self.tcp.metrics.tcp;
+
+        let before = self.to_server.bytes;
+        let sent = turn(
+            &mut self.to_server,
+            &self.client,
+            &mut self.server,
+            self.tcp,
+        );
+        metrics.bytes_upstream.add(self.to_server.bytes - before);
+        let up_again = match sent {
+            Ok(again) => again,
+            Err(Failed::Source(error)) => return Poll::Ready(Reason::ClientFailed(error)),
+            Err(Failed::Sink(error)) => return Poll::Ready(Reason::ServerFailed(error)),
+        };
+
+        let before = self.to_client.bytes;
+        let sent = turn(
+            &mut self.to_client,
+            &self.server,
+            &mut self.client,
+            self.tcp,
+        );
+        metrics.bytes_downstream.add(self.to_client.bytes - before);
+        let down_again = match sent {
+            Ok(again) => again,
+            Err(Failed::Source(error)) => return Poll::Ready(Reason::ServerFailed(error)),
+            Err(Failed::Sink(error)) => return Poll::Ready(Reason::ClientFailed(error)),
+        };
+
+        if let Some(reason) = self.outcome() {
+            return Poll::Ready(reason);
+        }
+        if up_again || down_again {
+            self.tcp.readiness.resume_later(cx);
+        }
+        Poll::Pending
+    }
+
+    fn outcome(&self) -> Option<Reason> {
+        match (self.to_server.ended(), self.to_client.ended()) {
+            (true, true) if self.client.closed => Some(Reason::ClientFailed(reset())),
+            (true, true) if self.server.closed => Some(Reason::ServerFailed(reset())),
+            (true, true) => Some(Reason::Finished),
+            // A side that has ended is read no more, and neither is a client whose server takes no more: then only the
+            // failure of the connection tells of a reset. A server's last words are delivered first.
+            (ended, false)
+                if self.client.stream.has_failed() && (ended || self.to_server.holds_bytes()) =>
+            {
+                Some(Reason::ClientFailed(reset()))
+            }
+            (false, true) if self.server.stream.has_failed() => Some(Reason::ServerFailed(reset())),
+            _ => None,
+        }
+    }
+}
+
+/// What ended a session early.
+enum Failed {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+/// Gives a direction its turn. Returns whether it wants another.
+fn turn(
+    half: &mut Half,
+    source: &Side<'_>,
+    sink: &mut Side<'_>,
+    tcp: &Tcp,
+) -> Result<bool, Failed> {
+    if half.ended() {
+        return Ok(false);
+    }
+    let mut pages = tcp.pages.borrow_mut();
+    match half.advance(source.stream, sink.stream, pages.as_bytes_mut(), &tcp.pipes) {
+        Progress::Blocked => Ok(false),
+        Progress::Again => Ok(true),
+        // A write has told of the reset already, so that the read found a plain end.
+        Progress::Finished if source.closed => Err(Failed::Source(reset())),
+        Progress::Finished => {
+            sink.pass_on_end();
+            Ok(false)
+        }
+        Progress::SinkClosed => {
+            sink.closed = true;
+            Ok(false)
+        }
+        Progress::SinkFailed(error) => Err(Failed::Sink(error)),
+        Progress::SourceFailed(error) => Err(Failed::Source(error)),
+    }
+}
+
+// === impl Side ===
+
+impl<'a> Side<'a> {
+    fn new(stream: &'a Stream) -> Self {
+        Self {
+            stream,
+            closed: false,
+            end_sent: false,
+        }
+    }
+
+    fn pass_on_end(&mut self) {
+        // It fails only if the connection is gone, as the other direction will find.
+        let _ = SockRef::from(&**self.stream).shutdown(Shutdown::Write);
+        self.end_sent = true;
+    }
+
+    /// Unless the end was passed on before and last words are still on their way: a reset would take them back.
+    fn pass_on_reset(&self) {
+        // The end itself counts for one, and nothing is lost with it.
+        let on_their_way = || unacknowledged(self.stream).is_ok_and(|count| count > 1);
+        if !(self.end_sent && on_their_way()) {
+            reset_on_close(self.stream);
+        }
+    }
+}
+
+// === impl Reason ===
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("both sides closed"),
+            Self::ClientFailed(error) => write!(f, "the client's side ended: {error}"),
+            Self::ServerFailed(error) => write!(f, "the server's side ended: {error}"),
+        }
+    }
+}
+
+fn reset() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
+
+/// Lets the socket's close send a reset (socket(7), SO_LINGER), so that the other end learns how the session ended.
+pub(crate) fn reset_on_close(stream: &Stream) {
+    let _ = SockRef::from(&**stream).set_linger(Some(Duration::ZERO));
+}

@@ -1,0 +1,168 @@
+//! One connection: header, dial, relay.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use socket2::SockRef;
+
+use super::preface::{self, Preface, PrefaceError};
+use super::relay::{Closed, FirstBytes, relay, reset_on_close};
+use super::{Stream, Tcp};
+use crate::addr::{ClientAddr, SourceError};
+use crate::header::Origin;
+use crate::logging::Subject;
+use crate::shard::deadline::within;
+use crate::transparent::{DialError, Upstream};
+
+/// Why a connection was not relayed.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("{0}")]
+    Preface(#[from] PrefaceError),
+    #[error("no complete PROXY header within {seconds} s: is the sender configured with send-proxy?", seconds = .0.as_secs_f32())]
+    HeaderTimedOut(Duration),
+    #[error("{0}")]
+    Source(#[from] SourceError),
+    #[error("{0}")]
+    Dial(#[from] DialError),
+    /// Out of memory, or of `fs.epoll.max_user_watches`.
+    #[error("cannot watch a socket: {0}")]
+    Watch(io::Error),
+}
+
+/// Serves an accepted connection to its end.
+pub(super) async fn run(tcp: &Tcp, downstream: OwnedFd, mut subject: Subject) {
+    subject.trace("accepted");
+    match serve(tcp, downstream, &mut subject).await {
+        Ok(closed) => {
+            subject.closed(
+                closed.bytes_upstream,
+                closed.bytes_downstream,
+                &closed.reason,
+            );
+        }
+        Err(error) => {
+            error.counter(tcp).increment();
+            match error {
+                // Balancers check health this way.
+                SessionError::Preface(PrefaceError::Empty) => {
+                    subject.trace("closed without a byte")
+                }
+                error => subject.failed("connection dropped", &error),
+            }
+        }
+    }
+    tcp.metrics.tcp.closed.increment();
+}
+
+async fn serve(
+    tcp: &Tcp,
+    downstream: OwnedFd,
+    subject: &mut Subject,
+) -> Result<Closed, SessionError> {
+    let downstream = tcp
+        .readiness
+        .watch(downstream)
+        .map_err(SessionError::Watch)?;
+    let preface = within(tcp.header_timeout, preface::read(&downstream, &tcp.pages)).await;
+    let Preface { origin, rest } =
+        preface.ok_or(SessionError::HeaderTimedOut(tcp.header_timeout))??;
+    let client = match origin {
+        Origin::Proxied { source, .. } => Some(ClientAddr::believe(source, subject.peer())?),
+        Origin::Local => None,
+    };
+    subject.set_client(client);
+    let (upstream, first) = match dial(tcp, client, rest, subject).await {
+        Ok(dialed) => dialed,
+        Err(error) => {
+            // The client learns at once, as if the server itself had refused.
+            reset_on_close(&downstream);
+            return Err(error);
+        }
+    };
+    Ok(relay(&downstream, &upstream, first, tcp).await)
+}
+
+/// Connects to the server and sends the client's first bytes, as far as the kernel has room for them.
+async fn dial(
+    tcp: &Tcp,
+    client: Option<ClientAddr>,
+    mut rest: Vec<u8>,
+    subject: &mut Subject,
+) -> Result<(Stream, FirstBytes), SessionError> {
+    let target = tcp.dialer.target(client, subject.peer())?;
+    subject.set_target(target);
+    let Upstream {
+        socket,
+        port_replaced,
+    } = tcp.dialer.connect(client, target)?;
+    if let Some(error) = port_replaced {
+        tcp.metrics.tcp.ports_replaced.increment();
+        subject.failed(
+            "the client's port could not be had, the kernel chose another",
+            &error,
+        );
+    }
+    let stream = tcp
+        .readiness
+        .watch(OwnedFd::from(socket))
+        .map_err(SessionError::Watch)?;
+    let failed = |error| SessionError::Dial(DialError::Connect { target, error });
+    // Over loopback the handshake is usually done by now: then the first bytes can leave without a round of events.
+    if !rest.is_empty() {
+        match send(&stream, &rest, SendFlags::NOSIGNAL) {
+            Ok(sent) => {
+                subject.trace("connected");
+                rest.drain(..sent);
+                // A new vector where nothing is left: an idle connection holds no buffer.
+                let unsent = if rest.is_empty() { Vec::new() } else { rest };
+                return Ok((
+                    stream,
+                    FirstBytes {
+                        sent: sent as u64,
+                        unsent,
+                    },
+                ));
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+    if within(tcp.connect_timeout, stream.writable())
+        .await
+        .is_none()
+    {
+        return Err(DialError::TimedOut {
+            target,
+            after: tcp.connect_timeout,
+        }
+        .into());
+    }
+    if let Some(error) = SockRef::from(&*stream).take_error().map_err(failed)? {
+        return Err(failed(error));
+    }
+    subject.trace("connected");
+    Ok((
+        stream,
+        FirstBytes {
+            sent: 0,
+            unsent: rest,
+        },
+    ))
+}
+
+// === impl SessionError ===
+
+impl SessionError {
+    fn counter<'a>(&self, tcp: &'a Tcp) -> &'a crate::metrics::Counter {
+        let metrics = &tcp.metrics.tcp;
+        match self {
+            Self::Preface(_) | Self::HeaderTimedOut(_) => &metrics.header_errors,
+            Self::Source(_) => &metrics.sources_refused,
+            Self::Dial(_) | Self::Watch(_) => &metrics.dial_errors,
+        }
+    }
+}
