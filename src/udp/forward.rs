@@ -1,0 +1,268 @@
+//! From the balancer to the server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use super::flow::{FlowId, FlowKey};
+use super::{Admitted, FlowState, Udp, reply_path};
+use crate::addr::{ClientAddr, PeerAddr};
+use crate::header::{self, Decoded, HeaderError, Origin, Transport};
+use crate::logging::Subject;
+use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing};
+use crate::transparent::{DialError, Upstream};
+
+impl Udp {
+    /// Takes one batch of datagrams off the listener and sends each to the server from its client's address.
+    pub(super) fn forward(&mut self) {
+        if !self.socket.is_readable() {
+            return;
+        }
+        let received = match self.inbox.receive(&self.socket, 0, BATCH_MAX) {
+            Ok(received) => received,
+            Err(error) => {
+                // Empty; or a pending error of the socket, which this call has taken off.
+                self.socket.drained();
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.limits.receive.warn(
+                        self.settings.listener,
+                        "cannot receive datagrams",
+                        &error,
+                    );
+                    self.socket.not_drained();
+                }
+                return;
+            }
+        };
+        if received < BATCH_MAX {
+            self.socket.drained();
+        }
+        let now = Instant::now();
+        for place in 0..received {
+            self.admit(place, now);
+        }
+        self.send_admitted();
+        self.set_expiry(now);
+    }
+
+    /// Finds or makes the flow of a datagram; drops and counts it if it may not pass.
+    fn admit(&mut self, place: usize, now: Instant) {
+        let metrics = &self.settings.metrics.udp;
+        let datagram = self.inbox.get(place);
+        let Some(from) = datagram.from else { return };
+        let peer = PeerAddr::new(from);
+        if !self.settings.lists.allow(peer) {
+            metrics.peers_refused.increment();
+            let message = "datagram dropped: the peer is not in the allow list";
+            self.limits.peer.debug(&self.subject(peer), message, None);
+            return;
+        }
+        let (origin, payload_at) = match decode(datagram.payload) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                metrics.header_errors.increment();
+                self.limits
+                    .header
+                    .debug(&self.subject(peer), "datagram dropped", Some(&error));
+                return;
+            }
+        };
+        let key = match origin {
+            Origin::Local => FlowKey::Peer(peer),
+            Origin::Proxied { source, .. } => match ClientAddr::believe(source, peer) {
+                Ok(client) => FlowKey::Client(client),
+                Err(error) => {
+                    metrics.sources_refused.increment();
+                    self.limits
+                        .source
+                        .debug(&self.subject(peer), "datagram dropped", Some(&error));
+                    return;
+                }
+            },
+        };
+        let reply_to = reply_path(from, datagram.local);
+        let flow = match self.flows.find(&key) {
+            Some(flow) => {
+                self.flows.touch(flow, now);
+                if let Some(flow) = self.flows.get_mut(flow) {
+                    flow.state.reply_to = reply_to;
+                }
+                Some(flow)
+            }
+            None => self.open(key, peer, reply_to, now),
+        };
+        if let Some(flow) = flow {
+            self.admitted.push(Admitted {
+                flow,
+                place,
+                payload_at,
+            });
+        }
+    }
+
+    /// Begins a flow.
+    fn open(
+        &mut self,
+        key: FlowKey,
+        peer: PeerAddr,
+        reply_to: Destination,
+        now: Instant,
+    ) -> Option<FlowId> {
+        let mut subject = self.subject(peer);
+        subject.set_client(key.client());
+        let (target, socket) = match self.dial(key, peer, &mut subject) {
+            Ok(dialed) => dialed,
+            Err(error) => {
+                self.settings.metrics.udp.dial_errors.increment();
+                let limit = &self.limits.dial;
+                limit.debug(&subject, "datagram dropped", Some(&error));
+                return None;
+            }
+        };
+        if self.flows.is_full() {
+            self.evict("--max-flows is reached");
+        }
+        let (readiness, ready) = (&self.settings.readiness, &self.ready);
+        let opened = self.flows.insert(key, now, |id| {
+            let socket = readiness.watch_queued(socket, ready, id)?;
+            Ok::<_, io::Error>(FlowState {
+                socket,
+                target,
+                reply_to,
+                bytes_upstream: 0,
+                bytes_downstream: 0,
+            })
+        });
+        match opened {
+            Ok(flow) => {
+                self.settings.metrics.udp.flows_opened.increment();
+                subject.trace("flow opened");
+                Some(flow)
+            }
+            Err(error) => {
+                self.settings.metrics.udp.dial_errors.increment();
+                let message = "datagram dropped: cannot watch its socket";
+                self.limits.dial.debug(&subject, message, Some(&error));
+                None
+            }
+        }
+    }
+
+    /// Makes the socket of a flow. If descriptors have run out, another flow gives its own: newcomers are not shut out by
+    /// a flood of flows that nobody answers.
+    fn dial(
+        &mut self,
+        key: FlowKey,
+        peer: PeerAddr,
+        subject: &mut Subject,
+    ) -> Result<(SocketAddr, OwnedFd), DialError> {
+        let client = key.client();
+        let target = self.settings.dialer.target(client, peer)?;
+        subject.set_target(target);
+        let mut dialed = self.settings.dialer.associate(client, target);
+        if dialed.as_ref().is_err_and(DialError::is_out_of_descriptors)
+            && self.evict("no file descriptors are left")
+        {
+            dialed = self.settings.dialer.associate(client, target);
+        }
+        let Upstream {
+            socket,
+            port_replaced,
+        } = dialed?;
+        if let Some(error) = port_replaced {
+            self.settings.metrics.udp.ports_replaced.increment();
+            let message = "the client's port could not be had, the kernel chose another";
+            self.limits.port.debug(subject, message, Some(&error));
+        }
+        Ok((target, OwnedFd::from(socket)))
+    }
+
+    /// Ends the flow that has to go first. Returns whether there was one.
+    fn evict(&mut self, why: &'static str) -> bool {
+        // Admitted datagrams name their flows by id, and the next flow may get the evicted one's: send them first.
+        self.send_admitted();
+        let Some(flow) = self.flows.evict() else {
+            return false;
+        };
+        self.settings.metrics.udp.flows_evicted.increment();
+        let limit = &self.limits.evicted;
+        limit.debug(&self.subject_of(&flow), "flow ended early", Some(&why));
+        self.ended(&flow, "evicted");
+        true
+    }
+
+    /// Sends what is admitted, flow by flow, in order within each.
+    fn send_admitted(&mut self) {
+        let mut admitted = std::mem::take(&mut self.admitted);
+        admitted.sort_by_key(|datagram| datagram.flow);
+        for run in admitted.chunk_by(|a, b| a.flow == b.flow) {
+            self.send_run(run);
+        }
+        admitted.clear();
+        self.admitted = admitted;
+    }
+
+    /// Sends consecutive datagrams of one flow. What the kernel refuses is counted; the flow lives on.
+    fn send_run(&mut self, run: &[Admitted]) {
+        let Some(flow) = run.first().and_then(|first| self.flows.get_mut(first.flow)) else {
+            return;
+        };
+        let metrics = &self.settings.metrics.udp;
+        let inbox = &self.inbox;
+        let payload = |datagram: &Admitted| &inbox.payload(datagram.place)[datagram.payload_at..];
+        let mut rest = run;
+        let mut refused_before = false;
+        let mut failed = None;
+        while !rest.is_empty() {
+            let outgoing = |i: usize| Outgoing {
+                payload: payload(&rest[i]),
+                to: None,
+            };
+            match self.outbox.send(&flow.state.socket, rest.len(), outgoing) {
+                Ok(sent) => {
+                    let bytes = rest[..sent]
+                        .iter()
+                        .map(|datagram| payload(datagram).len() as u64)
+                        .sum();
+                    flow.state.bytes_upstream += bytes;
+                    metrics.datagrams_upstream.add(sent as u64);
+                    metrics.bytes_upstream.add(bytes);
+                    rest = &rest[sent..];
+                    refused_before = false;
+                }
+                // An answer to an earlier datagram: nobody listened. This one has not been sent yet.
+                Err(error)
+                    if error.kind() == io::ErrorKind::ConnectionRefused && !refused_before =>
+                {
+                    metrics.upstream_errors.increment();
+                    failed = Some(error);
+                    refused_before = true;
+                }
+                Err(error) => {
+                    metrics.upstream_errors.increment();
+                    failed = Some(error);
+                    rest = &rest[1..];
+                }
+            }
+        }
+        if let Some(error) = failed {
+            let (id, limit) = (run[0].flow, self.limits.upstream.clone());
+            if let Some(flow) = self.flows.get(id) {
+                limit.debug(
+                    &self.subject_of(flow),
+                    "cannot send to the server",
+                    Some(&error),
+                );
+            }
+        }
+    }
+}
+
+/// The client and where the payload begins.
+fn decode(datagram: &[u8]) -> Result<(Origin, usize), HeaderError> {
+    match header::decode(datagram, Transport::Datagram)? {
+        Decoded::Complete { header, consumed } => Ok((header.origin, consumed)),
+        Decoded::Partial => Err(HeaderError::Truncated),
+    }
+}

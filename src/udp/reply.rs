@@ -1,0 +1,119 @@
+//! From the server back to the balancer.
+
+use std::io;
+use std::time::Instant;
+
+use super::Udp;
+use super::flow::FlowId;
+use crate::addr::PeerAddr;
+use crate::sys::mmsg::{BATCH_MAX, Outgoing};
+
+/// Replies of one flow before the other flows get a turn.
+const REPLIES_MAX: usize = 32;
+
+impl Udp {
+    /// Fetches replies from the flows that have some and sends them in batches, whatever flow they are of.
+    pub(super) fn reply(&mut self) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut serving = std::mem::take(&mut self.serving);
+        self.ready.take_all(&mut serving);
+        let mut filled = 0;
+        for &id in &serving {
+            filled = self.fetch(id, filled, now);
+            if filled == BATCH_MAX {
+                self.send_replies(filled);
+                filled = 0;
+            }
+        }
+        self.send_replies(filled);
+        serving.clear();
+        self.serving = serving;
+    }
+
+    /// Fetches replies of one flow into the places from `filled` on. Returns how many places are filled then.
+    fn fetch(&mut self, id: FlowId, filled: usize, now: Instant) -> usize {
+        // The flow may have ended since it became ready, and its id be another's.
+        let Some(flow) = self.flows.get_mut(id) else {
+            return filled;
+        };
+        if !flow.state.socket.is_readable() {
+            return filled;
+        }
+        let room = (BATCH_MAX - filled).min(REPLIES_MAX);
+        match self.replies.receive(&flow.state.socket, filled, room) {
+            Ok(received) => {
+                if received < room {
+                    flow.state.socket.drained();
+                } else {
+                    self.ready.push_back(id);
+                }
+                let filled_now = filled + received;
+                let bytes = (filled..filled_now)
+                    .map(|place| self.replies.payload(place).len() as u64)
+                    .sum::<u64>();
+                flow.state.bytes_downstream += bytes;
+                self.destinations.truncate(filled);
+                self.destinations.resize(filled_now, flow.state.reply_to);
+                self.flows.answer(id, now);
+                filled_now
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                flow.state.socket.drained();
+                filled
+            }
+            Err(error) => {
+                // Mostly "connection refused": the server is down. The flow waits for it to come back. Taking the error
+                // off the socket was this call's work; there may be datagrams behind it.
+                self.ready.push_back(id);
+                self.settings.metrics.udp.upstream_errors.increment();
+                let limit = self.limits.upstream.clone();
+                if let Some(flow) = self.flows.get(id) {
+                    limit.debug(
+                        &self.subject_of(flow),
+                        "cannot receive from the server",
+                        Some(&error),
+                    );
+                }
+                filled
+            }
+        }
+    }
+
+    /// Sends the replies in the first `count` places, each to its flow's latest peer address. What the kernel refuses is
+    /// counted and dropped: a send buffer of some megabytes is full only if the network is, and then datagrams are lost
+    /// anyway; waiting would hold up everybody else's.
+    fn send_replies(&mut self, count: usize) {
+        let mut sent = 0;
+        while sent < count {
+            let (replies, destinations) = (&self.replies, &self.destinations);
+            let outgoing = |i: usize| Outgoing {
+                payload: replies.payload(sent + i),
+                to: Some(destinations[sent + i]),
+            };
+            match self.outbox.send(&self.socket, count - sent, outgoing) {
+                Ok(taken) => {
+                    let lens =
+                        (sent..sent + taken).map(|place| replies.payload(place).len() as u64);
+                    self.settings
+                        .metrics
+                        .udp
+                        .datagrams_downstream
+                        .add(taken as u64);
+                    self.settings.metrics.udp.bytes_downstream.add(lens.sum());
+                    sent += taken;
+                }
+                Err(error) => {
+                    self.settings.metrics.udp.downstream_errors.increment();
+                    let subject = self.subject(PeerAddr::new(self.destinations[sent].to));
+                    self.limits
+                        .downstream
+                        .debug(&subject, "cannot send a reply", Some(&error));
+                    sent += 1;
+                }
+            }
+        }
+    }
+}
