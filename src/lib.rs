@@ -1,10 +1,85 @@
-//! glommproxy unwraps the PROXY protocol in front of TCP and UDP servers.
+//! glommproxy unwraps the PROXY protocol in front of TCP and UDP servers, and connects to them from the client's own
+//! address. This page is its architecture; the README is its manual.
+//!
+//! ```text
+//! client ──► load balancer ──PROXY header──► glommproxy ──client's own address──► server
+//! ```
+//!
+//! # Threads
+//!
+//! ```text
+//! coordinator (a glommio executor)           shard 0 … N-1 (glommio executors, one pinned to each CPU)
+//!   lists: load, watch, reload                 TCP listener ─► a task for each connection
+//!   signals                        ──────►     UDP listener ─► one task for all flows
+//!   routes                         commands    readiness set, flow table, page buffer, pipes
+//! ```
+//!
+//! Shards share nothing. Each has its own listening sockets (`SO_REUSEPORT`), and the kernel spreads the load: TCP
+//! connections by 4-tuple, UDP datagrams by *client* ([`udp`], `steer`). The [`coordinator`] tells them of new lists over
+//! one glommio shared channel each, and a shard swaps a pointer between two events: no locks. What a shard counts
+//! ([`metrics`]) it alone writes.
+//!
+//! A shard's lifeline, one end of a socket pair held until its thread ends, tells the coordinator that it listens, and
+//! later that it is gone. Half a service is none: the process ends, and its supervisor starts it again.
+//!
+//! # Waiting for sockets
+//!
+//! Sockets do not go through glommio's own types, which cost several system calls for each accept and a ring submission
+//! for each wait. Each shard keeps them in one edge-triggered epoll instance, and a driver task wakes the tasks that wait
+//! (`shard::readiness`). While traffic flows the driver sleeps in `epoll_wait`; in silence it sleeps in glommio's ring,
+//! which waits for the epoll instance itself. The gap between events decides.
+//!
+//! # The path of a byte over TCP
+//!
+//! Accept → is the peer allowed? (before a byte is read) → the preface: a complete [`header`], under a deadline and a cap
+//! → can the source be a client's ([`addr::ClientAddr::believe`])? → dial from that address (`transparent`) → the first
+//! bytes → relay both directions until both have ended. A direction copies through the shard's one page buffer while
+//! messages are small, and splices through a pooled pipe while they are bulk (`tcp::half`). The end of a stream is passed
+//! on as an end, a reset as a reset.
+//!
+//! # The path of a datagram
+//!
+//! Up to 64 datagrams a system call → is the peer allowed? → its header → its flow, found by client, or made: one
+//! connected, spoofed socket → all datagrams of a flow in one system call. Replies of all flows are gathered and leave in
+//! one system call, each to the latest peer address of its flow, from the address that peer wrote to.
+//!
+//! # Limits
+//!
+//! | what | limit |
+//! |---|---|
+//! | a header | 8 KiB, announced lengths are never allocated; 107 bytes for v1 |
+//! | waiting for it, for the server | `--header-timeout`, `--connect-timeout` |
+//! | a TCP direction that the far side does not read | 64 KiB, or one pipe (1 MiB) |
+//! | pipes of a shard | 256, of which 64 are kept when idle |
+//! | UDP flows | `--max-flows`; never-answered ones go first |
+//! | accepts, rounds of a direction, replies of a flow in one turn | 64, 8, 32 |
+//! | log lines of one kind that repeat with every datagram | one a second and shard, with a count |
+//! | log lines waiting for a slow reader | 16,384, further ones are lost |
+//! | a list | 64 MiB, 1,000,000 prefixes |
+//!
+//! # What glommio 0.9 makes us mind
+//!
+//! - There is no public way to wait for a file descriptor; see `shard::readiness` for the one we use, and its test.
+//! - Polling a channel's `recv` keeps one more waker each time, and a task counts its wakers in 16 bits. A future that
+//!   waits for a channel must not share a task with one that is polled often.
+//! - An executor can go to sleep with tasks ready to run, and sleep until its next event: `run_task_queues` runs nothing
+//!   if `need_preempt` is true at once, and `run` then parks. That happens when the preemption timer is over by then,
+//!   because the thread had to wait for a CPU, and when another executor's wake-up has just come in. So that timer is out
+//!   of reach (`shard::PREEMPT`; the driver gives timers and channels their turn), and the coordinator wakes shards again
+//!   after it has spoken to them (`coordinator::shards`).
+//! - A panic on an executor leaks the futures of its other tasks. Nothing may rely on their being dropped.
+//!
+//! # Unsafe code
+//!
+//! All of it is under `sys`: `recvmmsg`/`sendmmsg`, three integer socket options, the reuseport BPF program, and what
+//! glommio's ring needs.
 
 #![cfg_attr(test, allow(clippy::expect_used))]
 
 pub mod addr;
 pub mod args;
 pub mod config;
+pub mod coordinator;
 pub mod cpus;
 pub mod header;
 pub mod host;

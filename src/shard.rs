@@ -1,5 +1,185 @@
-//! One shard: a glommio executor with listeners, flows and connections of its own.
+//! One shard: a glommio executor, usually pinned to a CPU, with listeners, flows and connections of its own.
+//!
+//! Shards share nothing. The coordinator starts them, tells them of new lists over a channel each, and notices when one
+//! ends, which it only does when told to, or broken.
 
 pub(crate) mod deadline;
+mod lifeline;
 pub(crate) mod lists;
 pub(crate) mod readiness;
+
+use std::cell::RefCell;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use glommio::channels::shared_channel::SharedReceiver;
+use glommio::sync::Gate;
+use glommio::timer::Timer;
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use socket2::Socket;
+
+use self::lists::Lists;
+use self::readiness::Readiness;
+use crate::addr::ListenAddr;
+use crate::metrics::ShardMetrics;
+use crate::subnets::SubnetSet;
+use crate::tcp::pipes::PipePool;
+use crate::tcp::{self, PAGES_LEN, Tcp};
+use crate::transparent::Dialer;
+use crate::udp::{Udp, UdpSettings};
+
+/// Entries of each of an executor's three rings. A shard has one poll and a few timers in them.
+const RING_DEPTH: usize = 64;
+
+/// When glommio takes the CPU from tasks that do not stop by themselves, for timers and channels: never. All ours stop,
+/// and the driver gives timers and channels their turn (`readiness`).
+///
+/// glommio 0.9 arms this timer before it runs tasks, and if it is over before the first task has run, because the thread
+/// had to wait for its CPU, takes that for "nothing to run" and sleeps (`run_task_queues` in executor/mod.rs). With
+/// 10 ms, on a busy host, shards slept with work in their hands, and some for ever.
+pub(crate) const PREEMPT: Duration = Duration::from_secs(24 * 3600);
+
+/// When an executor is woken after another has woken it: see [`stay_awake`].
+const WAKE_AFTER: [Duration; 3] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+];
+
+/// Memory that glommio registers with each ring and accounts to RLIMIT_MEMLOCK; a shard uses little of it.
+const IO_MEMORY: usize = 64 << 10;
+
+/// What a shard is made of.
+pub(crate) struct Blueprint {
+    /// Its number, from 0.
+    pub(crate) index: usize,
+    /// The CPU to stay on, if pinned.
+    pub(crate) cpu: Option<usize>,
+    pub(crate) listen_addr: ListenAddr,
+    pub(crate) tcp: Option<Socket>,
+    pub(crate) udp: Option<Socket>,
+    pub(crate) dialer: Dialer,
+    pub(crate) allowed: Option<Arc<SubnetSet>>,
+    pub(crate) header_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) close_after: Duration,
+    /// This shard's share of `--max-flows`.
+    pub(crate) flows_max: usize,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    /// Gets a byte when the shard listens, one for each command, and the end when it is gone, however that happened.
+    pub(crate) lifeline: UnixStream,
+}
+
+/// What the coordinator tells a shard.
+pub(crate) enum Command {
+    /// A new allow list.
+    Allow(Arc<SubnetSet>),
+    /// Nothing, but to answer. Repeated until the shard does, since it can sleep through any command.
+    Nudge,
+    /// End, with all connections and flows.
+    Stop,
+}
+
+/// Why a shard ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ShardError {
+    #[error("cannot make a readiness set: {0}")]
+    Readiness(io::Error),
+    #[error("cannot watch the listener: {0}")]
+    Watch(io::Error),
+    #[error("cannot wait for events: {0}")]
+    Wait(io::Error),
+    #[error("the coordinator is gone")]
+    Orphaned,
+}
+
+/// Starts a shard on a thread of its own.
+///
+/// # Errors
+///
+/// If the thread cannot be started. What goes wrong on it is told by the handle.
+pub(crate) fn spawn(
+    blueprint: Blueprint,
+    commands: SharedReceiver<Command>,
+) -> glommio::Result<ExecutorJoinHandle<Result<(), ShardError>>, ()> {
+    let placement = blueprint.cpu.map_or(Placement::Unbound, Placement::Fixed);
+    LocalExecutorBuilder::new(placement)
+        .name(&format!("shard-{}", blueprint.index))
+        .ring_depth(RING_DEPTH)
+        .io_memory(IO_MEMORY)
+        .preempt_timer(PREEMPT)
+        .spawn(move || run(blueprint, commands))
+}
+
+async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<(), ShardError> {
+    let readiness = Readiness::new().map_err(ShardError::Readiness)?;
+    let lists = Rc::new(Lists::new(blueprint.allowed));
+    // All sessions enter it: closing it is what draining will be.
+    let gate = Gate::new();
+    if let Some(socket) = blueprint.tcp {
+        let socket = readiness.watch_input(socket).map_err(ShardError::Watch)?;
+        let tcp = Rc::new(Tcp {
+            readiness: readiness.clone(),
+            dialer: blueprint.dialer.clone(),
+            lists: Rc::clone(&lists),
+            header_timeout: blueprint.header_timeout,
+            connect_timeout: blueprint.connect_timeout,
+            pages: RefCell::new(glommio::allocate_dma_buffer(PAGES_LEN)),
+            pipes: PipePool::default(),
+            metrics: Arc::clone(&blueprint.metrics),
+            listener: blueprint.index,
+            listen_addr: blueprint.listen_addr,
+        });
+        glommio::spawn_local(tcp::accept(tcp, socket, gate.clone())).detach();
+    }
+    if let Some(socket) = blueprint.udp {
+        let socket = readiness.watch_input(socket).map_err(ShardError::Watch)?;
+        let settings = UdpSettings {
+            readiness: readiness.clone(),
+            dialer: blueprint.dialer,
+            lists: Rc::clone(&lists),
+            flows_max: blueprint.flows_max,
+            close_after: blueprint.close_after,
+            metrics: blueprint.metrics,
+            listener: blueprint.index,
+            listen_addr: blueprint.listen_addr,
+        };
+        glommio::spawn_local(Udp::new(settings, socket).run()).detach();
+    }
+    lifeline::hold(blueprint.lifeline);
+    lifeline::tell();
+    // A task of its own, not merely a future: glommio 0.9 keeps a waker each time a channel is polled, and counts them
+    // in 16 bits. Polled along with the driver, `obey` would end the shard with the 32,768th event.
+    let driver = glommio::spawn_local(async move { readiness.drive().await });
+    or(obey(commands, &lists), async {
+        Err(ShardError::Wait(driver.await))
+    })
+    .await
+}
+
+/// Carries out commands until one says stop.
+async fn obey(commands: SharedReceiver<Command>, lists: &Lists) -> Result<(), ShardError> {
+    let commands = commands.connect().await;
+    loop {
+        match commands.recv().await {
+            Some(Command::Allow(allowed)) => lists.set_allowed(allowed),
+            Some(Command::Nudge) => {}
+            Some(Command::Stop) => return Ok(()),
+            None => return Err(ShardError::Orphaned),
+        }
+        stay_awake();
+        lifeline::tell();
+    }
+}
+
+/// Wakes this executor a few times from now on. The wake-up that comes with a command can send it to sleep although tasks
+/// are ready to run (see the crate's page), a little after the command itself.
+fn stay_awake() {
+    for wait in WAKE_AFTER {
+        glommio::spawn_local(Timer::new(wait)).detach();
+    }
+}

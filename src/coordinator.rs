@@ -1,0 +1,332 @@
+//! The coordinator: starts everything, keeps the lists, takes signals, ends everything.
+//!
+//! It runs on an executor of its own, which is not pinned and has next to nothing to do while the shards work.
+
+mod list_file;
+mod shards;
+mod signal;
+
+use std::io;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::or;
+use glommio::timer::Timer;
+use glommio::{LocalExecutorBuilder, Placement};
+use tracing::{info, warn};
+
+pub use self::list_file::ListError;
+use self::list_file::{ListFile, Reloaded};
+use self::shards::Shards;
+pub use self::shards::ShardsError;
+use self::signal::{Signal, Signals};
+use crate::config::Config;
+use crate::cpus::{self, PlacementError};
+use crate::host::{self, HostError};
+pub use crate::listen::BindError;
+use crate::listen::{self, Listeners};
+use crate::metrics::{self, Counter, ShardMetrics};
+use crate::routing::{self, InstalledRoutes, RoutePlan, RoutingError};
+use crate::shard::readiness::Readiness;
+use crate::shard::{Blueprint, PREEMPT};
+use crate::subnets::SubnetSet;
+use crate::transparent::Dialer;
+
+/// The longest the coordinator sleeps is half of this.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Why the proxy does not run, or runs no more. The message is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The host does not allow what shards need.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The executor of the coordinator.
+    #[error("cannot start the coordinator: {0}")]
+    Executor(String),
+    /// A descriptor or signal of the coordinator.
+    #[error("cannot set up the coordinator: {0}")]
+    Setup(#[from] io::Error),
+    /// This process may not spoof, or mark.
+    #[error("{0}")]
+    Privileges(String),
+    /// A list is unreadable or wrong.
+    #[error("{0}; it is not started without its list, as everybody could then pose as any client")]
+    List(#[from] ListError),
+    /// `--cpus` cannot be had.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// The address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The routes cannot be set up.
+    #[error(transparent)]
+    Routing(#[from] RoutingError),
+    /// A shard did not start, or ended.
+    #[error(transparent)]
+    Shards(#[from] ShardsError),
+}
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+///
+/// Whatever keeps it from starting, or ends it early. What was set up is taken down first.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    host::check(config.shards.count())?;
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+        .name("coordinator")
+        .ring_depth(64)
+        .io_memory(64 << 10)
+        .preempt_timer(PREEMPT)
+        .make()
+        .map_err(|error| RunError::Executor(host::executor_failure(&error)))?;
+    executor.run(coordinate(config))
+}
+
+async fn coordinate(config: &Config) -> Result<(), RunError> {
+    let readiness = Readiness::new()?;
+    let driver = readiness.clone();
+    let mut driver = glommio::spawn_local(async move { driver.drive().await });
+    keep_turning();
+
+    // First of all, so that a signal during the start does not leave routes behind.
+    let signals = Signals::new(&readiness)?;
+    let (mut list, allowed) = load_list(config, &readiness)?;
+    let dialer = Dialer {
+        targets: config.targets,
+        mark: config.mark,
+    };
+    dialer
+        .check_privileges()
+        .map_err(|error| RunError::Privileges(error.to_string()))?;
+    let placement = cpus::placement(&config.shards, &cpus::available()?)?;
+    check_descriptors(config, placement.len());
+    let Listeners { addr, tcp, udp } = listen::bind(
+        config.listen,
+        config.protocols.tcp(),
+        config.protocols.udp(),
+        placement.len(),
+    )?;
+    let routes = prepare_routes(config)?;
+    let (mut tcp, mut udp) = (tcp.into_iter(), udp.into_iter());
+    let blueprint = |index: usize, lifeline, metrics| Blueprint {
+        index,
+        cpu: placement[index],
+        listen_addr: addr,
+        tcp: tcp.next(),
+        udp: udp.next(),
+        dialer: dialer.clone(),
+        allowed: allowed.clone(),
+        header_timeout: config.header_timeout,
+        connect_timeout: config.connect_timeout,
+        close_after: config.close_after,
+        flows_max: share(config.max_flows, placement.len(), index),
+        metrics,
+        lifeline,
+    };
+    let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
+    info!(
+        listen_addr = %addr,
+        protocol = config.protocols.name(),
+        shards = placement.len(),
+        target_v4 = %config.targets.v4,
+        target_v6 = %config.targets.v6,
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
+
+    let supervised = supervise(&signals, &mut list, &mut shards);
+    let result = or(supervised, async { Err((&mut driver).await.into()) }).await;
+    let metrics = shards.metrics();
+    shards.stop().await;
+    log_totals(&metrics);
+    if let Some(routes) = routes {
+        routes.remove()?;
+    }
+    result
+}
+
+/// Never lets this executor sleep for long. The shards wake it whenever they take in a command, which can send it to sleep
+/// although tasks are ready to run (see the crate's page). That goes for the task that a timer has woken, too; so there are
+/// two, of which the other comes to the rescue.
+fn keep_turning() {
+    for start in [HEARTBEAT, HEARTBEAT / 2] {
+        glommio::spawn_local(async move {
+            let mut wait = start;
+            loop {
+                Timer::new(wait).await;
+                wait = HEARTBEAT;
+            }
+        })
+        .detach();
+    }
+}
+
+/// Waits for signals, changed files and broken shards.
+async fn supervise(
+    signals: &Signals,
+    list: &mut Option<ListFile>,
+    shards: &mut Shards,
+) -> Result<(), RunError> {
+    enum Event {
+        Signal(Signal),
+        ListTouched,
+        Ended(ShardsError),
+    }
+    loop {
+        let list_touched = async {
+            match list {
+                Some(list) => list.changed().await,
+                None => std::future::pending().await,
+            }
+            Event::ListTouched
+        };
+        let signal = async { Event::Signal(signals.next().await) };
+        let ended = async { Event::Ended(shards.watch().await) };
+        match or(ended, or(signal, list_touched)).await {
+            Event::Signal(Signal::Stop) => {
+                info!("stopping");
+                return Ok(());
+            }
+            Event::Signal(Signal::Reload) => {
+                info!("reloading");
+                if let Some(list) = list {
+                    list.look_again();
+                    reload(list, shards).await?;
+                }
+            }
+            Event::ListTouched => {
+                if let Some(list) = list {
+                    reload(list, shards).await?;
+                }
+            }
+            Event::Ended(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn load_list(
+    config: &Config,
+    readiness: &Readiness,
+) -> Result<(Option<ListFile>, Option<Arc<SubnetSet>>), RunError> {
+    let Some(path) = &config.allowed_subnets else {
+        warn!(
+            "no --allowed-subnets: everybody who reaches the listener can pose as any client; name your balancers' \
+             subnets in a file"
+        );
+        return Ok((None, None));
+    };
+    let (file, allowed) = ListFile::open(path, readiness)?;
+    if allowed.is_empty() {
+        warn!(path = %path.display(), "the list of allowed subnets is empty: nobody is allowed");
+    } else {
+        info!(path = %path.display(), subnets = allowed.len(), "allowed subnets loaded");
+    }
+    Ok((Some(file), Some(Arc::new(allowed))))
+}
+
+async fn reload(list: &mut ListFile, shards: &mut Shards) -> Result<(), ShardsError> {
+    let path = list.path().display().to_string();
+    match list.reload() {
+        Reloaded::Unchanged => {}
+        Reloaded::Changed(allowed) => {
+            let subnets = allowed.len();
+            shards.allow(&Arc::new(allowed)).await?;
+            info!(path, subnets, "allowed subnets reloaded");
+        }
+        Reloaded::Failed(error) => {
+            warn!(path, %error, "the old list of allowed subnets stays in force")
+        }
+    }
+    Ok(())
+}
+
+/// Adds the routes if asked to; otherwise says what is missing.
+fn prepare_routes(config: &Config) -> Result<Option<InstalledRoutes>, RunError> {
+    let mut plan = RoutePlan::new(
+        &config.targets,
+        config.protocols.tcp(),
+        config.protocols.udp(),
+        config.table,
+    );
+    plan.wildcard_udp = config.wildcard_udp;
+    plan.mark = config.mark.map(NonZeroU32::get);
+    if config.setup_routes {
+        let routes = routing::install(&plan)?;
+        for warning in routes.warnings() {
+            warn!("{warning}");
+        }
+        info!(table = %config.table, "routes set up");
+        return Ok(Some(routes));
+    }
+    if config.route_check {
+        check_routes(&plan);
+    }
+    Ok(None)
+}
+
+fn check_routes(plan: &RoutePlan) {
+    let check = match routing::check(plan) {
+        Ok(check) => check,
+        Err(error) => return warn!(%error, "cannot check the routes"),
+    };
+    for warning in &check.warnings {
+        warn!("{warning}");
+    }
+    if !check.missing.is_empty() {
+        let commands = check.missing.join("; ");
+        warn!(
+            commands,
+            "the server's replies would not come back: add --setup-routes, or run these commands"
+        );
+    }
+    if !check.missing_for_wildcard_udp.is_empty() {
+        let commands = check.missing_for_wildcard_udp.join("; ");
+        info!(
+            commands,
+            "a UDP server bound to 0.0.0.0 or [::] needs --setup-routes, or these commands as well"
+        );
+    }
+}
+
+/// Says if the limit of descriptors cannot hold all flows.
+fn check_descriptors(config: &Config, shards: usize) {
+    let limit = host::raise_descriptor_limit();
+    let needed = host::descriptors(shards) + config.max_flows as u64;
+    if config.protocols.udp() && needed > limit {
+        warn!(
+            limit,
+            needed,
+            max_flows = config.max_flows,
+            "the limit of open files is too small for --max-flows: raise it (systemd: LimitNOFILE, Docker: --ulimit \
+             nofile) or lower --max-flows"
+        );
+    }
+}
+
+/// This shard's part of a number that is for the whole process.
+fn share(total: usize, shards: usize, index: usize) -> usize {
+    (total / shards + usize::from(index < total % shards)).max(1)
+}
+
+/// What the process did, in one line at its end.
+fn log_totals(shards: &[Arc<ShardMetrics>]) {
+    let total = |counter: fn(&ShardMetrics) -> &Counter| metrics::total(shards, counter);
+    info!(
+        connections = total(|m| &m.tcp.accepted),
+        flows = total(|m| &m.udp.flows_opened),
+        flows_evicted = total(|m| &m.udp.flows_evicted),
+        bytes_upstream = total(|m| &m.tcp.bytes_upstream) + total(|m| &m.udp.bytes_upstream),
+        bytes_downstream = total(|m| &m.tcp.bytes_downstream) + total(|m| &m.udp.bytes_downstream),
+        peers_refused = total(|m| &m.tcp.peers_refused) + total(|m| &m.udp.peers_refused),
+        header_errors = total(|m| &m.tcp.header_errors) + total(|m| &m.udp.header_errors),
+        sources_refused = total(|m| &m.tcp.sources_refused) + total(|m| &m.udp.sources_refused),
+        dial_errors = total(|m| &m.tcp.dial_errors) + total(|m| &m.udp.dial_errors),
+        upstream_errors = total(|m| &m.udp.upstream_errors),
+        downstream_errors = total(|m| &m.udp.downstream_errors),
+        ports_replaced = total(|m| &m.tcp.ports_replaced) + total(|m| &m.udp.ports_replaced),
+        "stopped"
+    );
+}

@@ -1,0 +1,279 @@
+//! The shards as the coordinator sees them.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::or;
+use glommio::ExecutorJoinHandle;
+use glommio::channels::shared_channel::{self, ConnectedSender, SharedSender};
+
+use crate::host;
+use crate::metrics::ShardMetrics;
+use crate::shard::deadline::within;
+use crate::shard::readiness::{Readiness, Watched};
+use crate::shard::{self, Blueprint, Command, ShardError};
+use crate::subnets::SubnetSet;
+
+/// Commands on their way to one shard. They are rare.
+const COMMANDS_MAX: usize = 16;
+
+/// How long a shard may leave so many lying. One that does is broken.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a shard has to answer a command before it is nudged, again and again. See [`Shards::watch`].
+const NUDGE_AFTER: Duration = Duration::from_millis(100);
+
+/// All shards of the process.
+pub(super) struct Shards(Vec<Shard>);
+
+struct Shard {
+    index: usize,
+    /// Gets a byte when the shard listens and one for each command it has taken in, and ends with it.
+    lifeline: Watched<UnixStream>,
+    /// Commands without an answer so far.
+    unanswered: Cell<usize>,
+    commands: Option<ConnectedSender<Command>>,
+    handle: Option<ExecutorJoinHandle<Result<(), ShardError>>>,
+    metrics: Arc<ShardMetrics>,
+}
+
+/// A shard that could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardsError {
+    /// Before it listened, or later, or because it does not do what it is told.
+    #[error("shard {index} has ended: {reason}")]
+    Ended {
+        /// Its number.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+    /// Its thread, or the channel to it, could not be made.
+    #[error("cannot start shard {index}: {reason}")]
+    Start {
+        /// Its number.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+// === impl Shards ===
+
+impl Shards {
+    /// Starts a shard for each blueprint and waits until all of them listen and answer.
+    pub(super) async fn start(
+        readiness: &Readiness,
+        count: usize,
+        mut blueprint: impl FnMut(usize, UnixStream, Arc<ShardMetrics>) -> Blueprint,
+    ) -> Result<Self, ShardsError> {
+        let mut shards = Vec::with_capacity(count);
+        let mut senders = Vec::with_capacity(count);
+        for index in 0..count {
+            let failed = |error: &dyn std::fmt::Display| ShardsError::Start {
+                index,
+                reason: error.to_string(),
+            };
+            let (lifeline, far_end) = lifeline(readiness).map_err(|error| failed(&error))?;
+            let (sender, receiver) = shared_channel::new_bounded(COMMANDS_MAX);
+            let metrics = Arc::<ShardMetrics>::default();
+            let blueprint = blueprint(index, far_end, Arc::clone(&metrics));
+            let handle = shard::spawn(blueprint, receiver).map_err(|error| failed(&error))?;
+            senders.push(sender);
+            shards.push(Shard {
+                index,
+                lifeline,
+                // That it listens is its first answer.
+                unanswered: Cell::new(1),
+                commands: None,
+                handle: Some(handle),
+                metrics,
+            });
+        }
+        for (shard, sender) in shards.iter_mut().zip(senders) {
+            shard.connect(sender).await?;
+        }
+        for shard in &mut shards {
+            shard.nudge();
+            while !shard.has_answered().await? {
+                shard.nudge();
+            }
+        }
+        Ok(Self(shards))
+    }
+
+    /// Sends a new allow list to all.
+    pub(super) async fn allow(&mut self, allowed: &Arc<SubnetSet>) -> Result<(), ShardsError> {
+        for shard in &mut self.0 {
+            shard.send(Command::Allow(Arc::clone(allowed))).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a shard ends, which none does unasked, and tells why. May be dropped and called again at any time.
+    ///
+    /// Meanwhile it nudges shards that do not answer a command: glommio 0.9 can go to sleep with tasks to run when another
+    /// executor's wake-up, such as the one that comes with a command, arrives at the wrong moment (see the crate's page).
+    pub(super) async fn watch(&mut self) -> ShardsError {
+        loop {
+            match within(NUDGE_AFTER, self.ended()).await {
+                Some(at) => return self.0[at].end(),
+                None => self
+                    .0
+                    .iter()
+                    .filter(|shard| shard.unanswered.get() > 0)
+                    .for_each(Shard::nudge),
+            }
+            if self.0.iter().all(|shard| shard.unanswered.get() == 0) {
+                let at = self.ended().await;
+                return self.0[at].end();
+            }
+        }
+    }
+
+    /// Waits until a shard ends, and tells its place.
+    async fn ended(&self) -> usize {
+        poll_fn(|cx| {
+            for shard in &self.0 {
+                shard.lifeline.register(cx);
+            }
+            let ended = self.0.iter().position(Shard::has_ended);
+            ended.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Ends all shards and waits for their threads, though not for one that does not listen any more.
+    pub(super) async fn stop(mut self) {
+        for shard in &mut self.0 {
+            shard.stop().await;
+        }
+    }
+
+    /// What the shards have counted.
+    pub(super) fn metrics(&self) -> Vec<Arc<ShardMetrics>> {
+        let metrics = self.0.iter().map(|shard| Arc::clone(&shard.metrics));
+        metrics.collect()
+    }
+}
+
+// === impl Shard ===
+
+impl Shard {
+    async fn connect(&mut self, sender: SharedSender<Command>) -> Result<(), ShardsError> {
+        while !self.has_answered().await? {}
+        // The shard waits for the other end of its channel, unless it ends first.
+        let ended = async {
+            self.lifeline.readable().await;
+            None
+        };
+        self.commands = or(async { Some(sender.connect().await) }, ended).await;
+        if self.commands.is_none() {
+            return Err(self.end());
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is answered, for as long as it takes to lose patience.
+    async fn has_answered(&mut self) -> Result<bool, ShardsError> {
+        let answered = poll_fn(|cx| {
+            self.lifeline.register(cx);
+            match (self.has_ended(), self.unanswered.get()) {
+                (true, _) => Poll::Ready(false),
+                (false, 0) => Poll::Ready(true),
+                (false, _) => Poll::Pending,
+            }
+        });
+        match within(NUDGE_AFTER, answered).await {
+            Some(false) => Err(self.end()),
+            Some(true) => Ok(true),
+            None => Ok(false),
+        }
+    }
+
+    /// Sends a command. That the shard has ended is no error here: its lifeline tells.
+    async fn send(&mut self, command: Command) -> Result<(), ShardsError> {
+        let Some(commands) = &self.commands else {
+            return Ok(());
+        };
+        if within(PATIENCE, commands.send(command)).await.is_none() {
+            return Err(ShardsError::Ended {
+                index: self.index,
+                reason: format!(
+                    "it has left its commands lying for {} s",
+                    PATIENCE.as_secs()
+                ),
+            });
+        }
+        self.unanswered.set(self.unanswered.get() + 1);
+        Ok(())
+    }
+
+    /// Has the shard answer, unless so many commands are lying there that one more would make no difference.
+    fn nudge(&self) {
+        if let Some(commands) = &self.commands
+            && commands.try_send(Command::Nudge).is_ok()
+        {
+            self.unanswered.set(self.unanswered.get() + 1);
+        }
+    }
+
+    /// Tells the shard to stop, as often as it takes, and waits until it has.
+    async fn stop(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_ended() && Instant::now() < deadline {
+            if self.send(Command::Stop).await.is_err() {
+                break;
+            }
+            within(NUDGE_AFTER, self.lifeline.readable()).await;
+        }
+        if self.has_ended() {
+            self.end();
+        } else {
+            tracing::warn!(shard = self.index, "it does not stop, and is left behind");
+        }
+    }
+
+    /// Takes in answers. Whether the far end of the lifeline is gone.
+    fn has_ended(&self) -> bool {
+        loop {
+            match (&*self.lifeline).read(&mut [0; 8]) {
+                Ok(0) => return true,
+                Ok(answers) => {
+                    let unanswered = self.unanswered.get().saturating_sub(answers);
+                    self.unanswered.set(unanswered);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.lifeline.drained();
+                    return false;
+                }
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// Joins the thread of a shard that has ended.
+    fn end(&mut self) -> ShardsError {
+        let reason = match self.handle.take().map(ExecutorJoinHandle::join) {
+            Some(Ok(Ok(()))) | None => "nobody asked it to".to_owned(),
+            Some(Ok(Err(error))) => error.to_string(),
+            Some(Err(error)) => host::executor_failure(&error),
+        };
+        ShardsError::Ended {
+            index: self.index,
+            reason,
+        }
+    }
+}
+
+fn lifeline(readiness: &Readiness) -> io::Result<(Watched<UnixStream>, UnixStream)> {
+    let (near, far) = UnixStream::pair()?;
+    near.set_nonblocking(true)?;
+    Ok((readiness.watch_input(near)?, far))
+}

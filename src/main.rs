@@ -1,0 +1,42 @@
+//! The `glommproxy` program.
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use glommproxy::config::{self, Config, Startup};
+use glommproxy::{coordinator, logging};
+
+fn main() -> ExitCode {
+    match config::load(env::args_os().skip(1), |name| env::var_os(name)) {
+        Ok(Startup::Run(config)) => run(&config),
+        Ok(Startup::Print(text)) => print(&text),
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(config: &Config) -> ExitCode {
+    let log = logging::init(config.log_format, config.verbosity);
+    if !config.ignored.is_empty() {
+        tracing::warn!(words = ?config.ignored, "these words mean nothing, here as in go-mmproxy");
+    }
+    let result = coordinator::run(config);
+    drop(log);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    // If stderr is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "glommproxy: {error}");
+    ExitCode::FAILURE
+}
