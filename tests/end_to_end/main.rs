@@ -1,0 +1,13 @@
+//! The program as a whole: a balancer in front, a server behind, and what each of them sees.
+//!
+//! Every test is a host of its own (see `namespace`), so it may add addresses, routes and a proxy that changes both.
+
+mod harness;
+mod lists;
+mod logs;
+#[path = "../harness/namespace.rs"]
+mod namespace;
+mod routes;
+mod startup;
+mod tcp;
+mod udp;

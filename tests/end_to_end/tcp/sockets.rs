@@ -1,0 +1,75 @@
+//! The options of the proxy's sockets, asked of the kernel.
+
+use std::time::Duration;
+
+use super::{CLIENT, open};
+use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use crate::namespace::{TestResult, isolated, run};
+
+#[test]
+fn small_messages_are_not_delayed_and_silent_peers_are_probed_on_both_sides() -> TestResult {
+    isolated(|| {
+        let (server, server_v6) = (TcpServer::bind("127.0.0.1")?, TcpServer::bind("::1")?);
+        let proxy = Proxy::tcp(server.addr()?)
+            .and(server_v6.addr()?)
+            .listen("[::]:0")
+            .start()?;
+        for (server, client) in [(&server, CLIENT), (&server_v6, "[2001:db8::1]:4000")] {
+            let addr = proxy.addr_at(if server.addr()?.is_ipv4() {
+                "127.0.0.1"
+            } else {
+                "::1"
+            })?;
+            let downstream = Balancer::default().connect_to(addr, &Header::of(client)?)?;
+            let session = server.accept()?;
+            downstream.expect_talk(&session)?;
+            for (side, end) in [("downstream", &downstream), ("upstream", &session)] {
+                let socket = proxy.socket_to(end)?;
+                assert!(socket.tcp_nodelay()?, "{side}");
+                assert!(socket.keepalive()?, "{side}");
+                // As in Go.
+                assert_eq!(
+                    socket.tcp_keepalive_time()?,
+                    Duration::from_secs(15),
+                    "{side}"
+                );
+                assert_eq!(
+                    socket.tcp_keepalive_interval()?,
+                    Duration::from_secs(15),
+                    "{side}"
+                );
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The server's sockets take the mark of the packets that come for them, if told so (tcp_fwmark_accept).
+#[test]
+fn packets_to_the_server_carry_the_mark() -> TestResult {
+    isolated(|| {
+        run("echo 1 > /proc/sys/net/ipv4/tcp_fwmark_accept")?;
+        let (server, server_v6) = (TcpServer::bind("127.0.0.1")?, TcpServer::bind("::1")?);
+        for (args, mark) in [(&["--mark", "4000000042"][..], 4_000_000_042), (&[], 0)] {
+            let proxy = Proxy::tcp(server.addr()?)
+                .and(server_v6.addr()?)
+                .args(args)
+                .start()?;
+            for (server, client) in [(&server, CLIENT), (&server_v6, "[2001:db8::1]:4000")] {
+                let (downstream, session) = open(&proxy, server, client)?;
+                downstream.expect_talk(&session)?;
+                assert_eq!(socket2::SockRef::from(session.stream()).mark()?, mark);
+                // The balancer's packets are its own.
+                assert_eq!(proxy.socket_to(&downstream)?.mark()?, 0);
+                // Our own address is no exception.
+                session.reset()?;
+                downstream.expect_reset()?;
+            }
+            let downstream = Balancer::default().connect(&proxy, &Header::v2_local()?)?;
+            let session = server.accept()?;
+            downstream.expect_talk(&session)?;
+            assert_eq!(socket2::SockRef::from(session.stream()).mark()?, mark);
+        }
+        Ok(())
+    })
+}
