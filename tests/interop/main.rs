@@ -1,0 +1,27 @@
+//! Other people's software as balancers and servers: HAProxy, nginx and dnsdist, as Debian packages them.
+//!
+//! Every test is a host of its own (see `namespace`). On it live the clients, with addresses of documentation prefixes
+//! ([`hosts`]), the balancer, the proxy and the server. A test whose software is not installed says so by name and
+//! passes; in continuous integration it fails ([`tool`]).
+
+mod dns;
+mod dns_servers;
+#[path = "../end_to_end"]
+mod end_to_end {
+    #[expect(
+        dead_code,
+        unused_imports,
+        reason = "these tests share the harness with the end-to-end tests, which need more of it"
+    )]
+    pub(crate) mod harness;
+}
+mod health_checks;
+mod hosts;
+mod http_servers;
+#[path = "../harness/namespace.rs"]
+mod namespace;
+mod software;
+mod tcp_balancers;
+mod tool;
+
+use end_to_end::harness;
