@@ -24,6 +24,10 @@ pub struct Config {
     /// Where the server is (`--target-v4`, default 127.0.0.1:443, and `--target-v6`, default \[::1\]:443). The ports
     /// are not 0 and the IPv6 address is not v4-mapped.
     pub targets: Targets,
+    /// Whether the IPv4 target was named, rather than left at its default.
+    pub target_v4_named: bool,
+    /// Whether the IPv6 target was named.
+    pub target_v6_named: bool,
     /// The file of the subnets whose peers may connect (`--allowed-subnets`); `None` lets everybody in.
     pub allowed_subnets: Option<PathBuf>,
     /// How long a UDP flow may be idle (`--close-after`; default 60 s). Zero, which go-mmproxy accepts, is the shortest
@@ -211,6 +215,8 @@ impl TryFrom<CommandLine> for Config {
             table: value
                 .of("table", &args.table, values::table)?
                 .unwrap_or(RouteTable::DEFAULT),
+            target_v4_named: args.target_v4.is_some(),
+            target_v6_named: args.target_v6.is_some(),
             wildcard_udp: !args.no_wildcard_udp.unwrap_or(false),
             route_check: !args.quiet.unwrap_or(false),
             verbosity: value

@@ -27,7 +27,7 @@ use crate::host::{self, HostError};
 pub use crate::listen::BindError;
 use crate::listen::{self, Listeners};
 use crate::metrics::{self, Counter, ShardMetrics};
-use crate::routing::{self, InstalledRoutes, RoutePlan, RoutingError};
+use crate::routing::{self, Family, InstalledRoutes, RoutePlan, RoutingError};
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, PREEMPT};
 use crate::subnets::SubnetSet;
@@ -233,6 +233,12 @@ async fn reload(list: &mut ListFile, shards: &mut Shards) -> Result<(), ShardsEr
         Reloaded::Unchanged => {}
         Reloaded::Changed(allowed) => {
             let subnets = allowed.len();
+            if allowed.is_empty() {
+                warn!(
+                    path,
+                    "the list of allowed subnets is empty now: nobody is allowed"
+                );
+            }
             shards.allow(&Arc::new(allowed)).await?;
             info!(path, subnets, "allowed subnets reloaded");
         }
@@ -252,6 +258,12 @@ fn prepare_routes(config: &Config) -> Result<Option<InstalledRoutes>, RunError> 
         config.table,
     );
     plan.wildcard_udp = config.wildcard_udp;
+    let named = [
+        (Family::V4, config.target_v4_named),
+        (Family::V6, config.target_v6_named),
+    ];
+    let unnamed = named.into_iter().filter(|(_, named)| !named);
+    plan.unnamed = unnamed.map(|(family, _)| family).collect();
     plan.mark = config.mark.map(NonZeroU32::get);
     if config.setup_routes {
         let routes = routing::install(&plan)?;

@@ -314,6 +314,7 @@ fn loopback_plan() -> TestResult<RoutePlan> {
         tcp: true,
         udp: true,
         wildcard_udp: true,
+        unnamed: Vec::new(),
         table: RouteTable::try_from(123)?,
         mark: None,
     })

@@ -35,6 +35,8 @@ fn nothing_typed_means_the_defaults() {
             v4: "127.0.0.1:443".parse().expect("an address"),
             v6: "[::1]:443".parse().expect("an address"),
         },
+        target_v4_named: false,
+        target_v6_named: false,
         allowed_subnets: None,
         close_after: Duration::from_secs(60),
         shards: Shards::Count {
@@ -77,7 +79,14 @@ fn the_defaults_are_those_of_the_help_text() {
     }
     assert_eq!(typed.len(), 11, "{typed:?}");
     let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
-    assert_eq!(config(&typed), config(&[]));
+    let typed = config(&typed);
+    assert!(typed.target_v4_named && typed.target_v6_named);
+    let unnamed = Config {
+        target_v4_named: false,
+        target_v6_named: false,
+        ..typed
+    };
+    assert_eq!(unnamed, config(&[]));
 }
 
 #[test]
@@ -92,6 +101,8 @@ fn every_flag_has_its_effect() {
             v4: "127.0.0.2:2".parse().expect("an address"),
             v6: "[::2]:3".parse().expect("an address"),
         },
+        target_v4_named: true,
+        target_v6_named: true,
         allowed_subnets: Some(Path::new("list").into()),
         close_after: Duration::ZERO,
         shards: Shards::Count {

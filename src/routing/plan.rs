@@ -25,6 +25,9 @@ pub struct RoutePlan {
     /// chooses the source itself (`IP_PKTINFO`), or is bound to one address, keeps its direct clients. IPv6 rules
     /// cannot ask for that, and there the rule takes every UDP packet that leaves from the server's port.
     pub wildcard_udp: bool,
+    /// Families whose target nobody named. They get no rule for UDP servers on the wildcard address: it would catch the
+    /// UDP of whatever else has the default port, and that is 443.
+    pub unnamed: Vec<Family>,
     /// The routing table that the rules point to.
     pub table: RouteTable,
     /// The mark (`SO_MARK`) of our sockets to the server, if any. Set-ups that carry it over to the replies and route
@@ -86,6 +89,7 @@ impl RoutePlan {
             tcp,
             udp,
             wildcard_udp: true,
+            unnamed: Vec::new(),
             table,
             mark: None,
         }
@@ -124,7 +128,8 @@ impl RoutePlan {
                 rule: Rule::for_bound_server(target, protocol, self.table),
             })
             .collect();
-        if self.udp && self.wildcard_udp {
+        let named = !self.unnamed.contains(&Family::of(target.ip()));
+        if self.udp && self.wildcard_udp && named {
             needs.push(Need {
                 reply: Reply {
                     target,

@@ -3,6 +3,7 @@
 mod by_hand;
 mod failing;
 mod set_up;
+mod unnamed;
 
 use crate::harness::{Balancer, Header, Proxy};
 use crate::namespace::{TestResult, run};
