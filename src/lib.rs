@@ -52,7 +52,7 @@
 //! | a TCP direction that the far side does not read | 64 KiB, or one pipe (1 MiB) |
 //! | pipes of a shard | 256, of which 64 are kept when idle |
 //! | UDP flows | `--max-flows`; never-answered ones go first |
-//! | accepts, rounds of a direction, replies of a flow in one turn | 64, 8, 32 |
+//! | one turn: accepts, bytes of a TCP direction (or rounds), replies of a flow, expiries | 64, 512 KiB (8), 32, 256 |
 //! | log lines of one kind that repeat with every datagram | one a second and shard, with a count |
 //! | log lines waiting for a slow reader | 16,384, further ones are lost |
 //! | a list | 64 MiB, 1,000,000 prefixes |
@@ -71,7 +71,7 @@
 //!
 //! # Unsafe code
 //!
-//! All of it is under `sys`: `recvmmsg`/`sendmmsg`, three integer socket options, the reuseport BPF program, and what
+//! All of it is under `sys`: `recvmmsg`/`sendmmsg`, some socket options, the reuseport BPF program, and what
 //! glommio's ring needs.
 
 #![cfg_attr(test, allow(clippy::expect_used))]
