@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use glommproxy::addr::{ClientAddr, PeerAddr};
-use glommproxy::udp::flow::{FlowKey, FlowTable};
+use glommproxy::udp::flow::{FlowKey, FlowTable, Party};
 
 /// Flows in the table; the last is the default of `--max-flows`.
 const SIZES: [u32; 3] = [10, 1_000, 16_384];
@@ -17,7 +17,11 @@ fn key(n: u32) -> FlowKey {
     let ip = u32::to_be_bytes(0x0a00_0000 + n / 50_000);
     let source = SocketAddr::from((ip, 1024 + (n % 50_000) as u16));
     #[allow(clippy::expect_used)] // 10.0.0.0/8 and a port above 1023 can be a client's.
-    FlowKey::Client(ClientAddr::believe(source, peer).expect("a client's address"))
+    let client = ClientAddr::believe(source, peer).expect("a client's address");
+    FlowKey {
+        party: Party::Client(client),
+        target: SocketAddr::from(([127, 0, 0, 1], 443)),
+    }
 }
 
 fn table(size: u32, now: Instant) -> FlowTable<()> {

@@ -30,6 +30,15 @@ pub struct Targets {
     pub v6: SocketAddrV6,
 }
 
+/// Where balancers connect to, and the server behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frontend {
+    /// Where it listens.
+    pub listen: ListenAddr,
+    /// Where its clients' traffic goes.
+    pub targets: Targets,
+}
+
 /// Why an address out of a PROXY header cannot be a client's, in one line that says what to do about it.
 ///
 /// Linux would bind a socket to several of these, and the server would then see 127.0.0.1: a client that gets such a

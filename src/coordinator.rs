@@ -21,11 +21,12 @@ use self::list_file::{ListFile, Reloaded};
 use self::shards::Shards;
 pub use self::shards::ShardsError;
 use self::signal::{Signal, Signals};
+use crate::addr::Frontend;
 use crate::config::Config;
 use crate::cpus::{self, PlacementError};
 use crate::host::{self, HostError};
+use crate::listen;
 pub use crate::listen::BindError;
-use crate::listen::{self, Listeners};
 use crate::metrics::{self, Counter, ShardMetrics};
 use crate::routing::{self, Family, InstalledRoutes, RoutePlan, RoutingError};
 use crate::shard::readiness::Readiness;
@@ -74,7 +75,7 @@ pub enum RunError {
 ///
 /// Whatever keeps it from starting, or ends it early. What was set up is taken down first.
 pub fn run(config: &Config) -> Result<(), RunError> {
-    host::check(config.shards.count())?;
+    host::check(config.shards.count(), sockets(config))?;
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name("coordinator")
         .ring_depth(64)
@@ -94,29 +95,25 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     // First of all, so that a signal during the start does not leave routes behind.
     let signals = Signals::new(&readiness)?;
     let (mut list, allowed) = load_list(config, &readiness)?;
-    let dialer = Dialer {
-        targets: config.targets,
-        mark: config.mark,
-    };
+    let dialer = Dialer { mark: config.mark };
     dialer
-        .check_privileges()
+        .check_privileges(&config.targets)
         .map_err(|error| RunError::Privileges(error.to_string()))?;
     let placement = cpus::placement(&config.shards, &cpus::available()?)?;
     check_descriptors(config, placement.len());
-    let Listeners { addr, tcp, udp } = listen::bind(
-        config.listen,
+    let listeners = listen::bind_all(
+        &frontends(config),
         config.protocols.tcp(),
         config.protocols.udp(),
         placement.len(),
     )?;
+    let addr = listeners[0][0].frontend.listen;
     let routes = prepare_routes(config)?;
-    let (mut tcp, mut udp) = (tcp.into_iter(), udp.into_iter());
+    let mut listeners = listeners.into_iter();
     let blueprint = |index: usize, lifeline, metrics| Blueprint {
         index,
         cpu: placement[index],
-        listen_addr: addr,
-        tcp: tcp.next(),
-        udp: udp.next(),
+        listeners: listeners.next().unwrap_or_default(),
         dialer: dialer.clone(),
         allowed: allowed.clone(),
         header_timeout: config.header_timeout,
@@ -306,7 +303,7 @@ fn check_routes(plan: &RoutePlan) {
 /// Says if the limit of descriptors cannot hold all flows.
 fn check_descriptors(config: &Config, shards: usize) {
     let limit = host::raise_descriptor_limit();
-    let needed = host::descriptors(shards) + config.max_flows as u64;
+    let needed = host::descriptors(shards, sockets(config)) + config.max_flows as u64;
     if config.protocols.udp() && needed > limit {
         warn!(
             limit,
@@ -316,6 +313,21 @@ fn check_descriptors(config: &Config, shards: usize) {
              nofile) or lower --max-flows"
         );
     }
+}
+
+/// What the proxy listens on.
+fn frontends(config: &Config) -> Vec<Frontend> {
+    vec![Frontend {
+        listen: config.listen,
+        targets: config.targets,
+    }]
+}
+
+/// How many sockets each shard listens on.
+fn sockets(config: &Config) -> usize {
+    let protocols = [config.protocols.tcp(), config.protocols.udp()];
+    let protocols = protocols.into_iter().filter(|on| *on).count();
+    protocols * frontends(config).len()
 }
 
 /// This shard's part of a number that is for the whole process.

@@ -18,8 +18,8 @@ const KERNEL_MIN: (u32, u32) = (5, 8);
 /// Descriptors that the process has open when it is ready, with some to spare: logs, coordinator, lists, routes …
 const DESCRIPTORS_PROCESS: u64 = 32;
 
-/// … and those of a shard: three rings, two listeners, epoll, eventfd, lifelines.
-const DESCRIPTORS_SHARD: u64 = 12;
+/// … and those of a shard beside its listening sockets: three rings, epoll, eventfd, lifelines.
+const DESCRIPTORS_SHARD: u64 = 10;
 
 /// What stands in the way.
 #[derive(Debug, thiserror::Error)]
@@ -73,15 +73,15 @@ pub enum HostError {
     Uring(io::Error),
 }
 
-/// Checks that so many shards can run here, and raises the limits of descriptors and locked memory as far as possible.
+/// Checks that so many shards, with so many listening sockets each, can run here, and raises the limits of descriptors and locked memory as far as possible.
 ///
 /// # Errors
 ///
 /// One that names what is in the way and how to mend it.
-pub fn check(shards: usize) -> Result<(), HostError> {
+pub fn check(shards: usize, sockets: usize) -> Result<(), HostError> {
     check_kernel(&uname().release().to_string_lossy())?;
     raise_memlock()?;
-    let (limit, needed) = (raise_descriptor_limit(), descriptors(shards));
+    let (limit, needed) = (raise_descriptor_limit(), descriptors(shards, sockets));
     // glommio panics where it cannot open one.
     if limit < needed {
         return Err(HostError::Descriptors {
@@ -99,9 +99,9 @@ pub fn check(shards: usize) -> Result<(), HostError> {
     })
 }
 
-/// The descriptors that so many shards take, without any connection or flow.
-pub fn descriptors(shards: usize) -> u64 {
-    DESCRIPTORS_PROCESS + DESCRIPTORS_SHARD * shards as u64
+/// The descriptors that so many shards with so many listening sockets each take, without any connection or flow.
+pub fn descriptors(shards: usize, sockets: usize) -> u64 {
+    DESCRIPTORS_PROCESS + (DESCRIPTORS_SHARD + sockets as u64) * shards as u64
 }
 
 /// Why an executor could not start, or ended.

@@ -9,8 +9,8 @@
 //!
 //! ```text
 //! coordinator (a glommio executor)           shard 0 … N-1 (glommio executors, one pinned to each CPU)
-//!   lists: load, watch, reload                 TCP listener ─► a task for each connection
-//!   signals                        ──────►     UDP listener ─► one task for all flows
+//!   lists: load, watch, reload                 TCP listeners ─► a task for each connection
+//!   signals                        ──────►     UDP listeners ─► one task for all flows
 //!   routes                         commands    readiness set, flow table, page buffer, pipes
 //! ```
 //!
@@ -39,7 +39,7 @@
 //!
 //! # The path of a datagram
 //!
-//! Up to 64 datagrams a system call → is the peer allowed? → its header → its flow, found by client, or made: one
+//! Up to 64 datagrams a system call → is the peer allowed? → its header → its flow, found by client and server, or made: one
 //! connected, spoofed socket → all datagrams of a flow in one system call. Replies of all flows are gathered and leave in
 //! one system call, each to the latest peer address of its flow, from the address that peer wrote to.
 //!

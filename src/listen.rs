@@ -1,4 +1,4 @@
-//! The listening sockets, one of each protocol for every shard.
+//! The listening sockets: for each frontend, one of each protocol for every shard.
 //!
 //! All are bound before any shard starts: in order, because UDP steering names sockets by their place in the reuseport
 //! group; and at once, so that a port in use ends the process before it has touched anything.
@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::addr::ListenAddr;
+use crate::addr::{Frontend, ListenAddr};
 use crate::sys::sockopt::IntOption;
 use crate::transparent::set_stream_options;
 use crate::udp::steer;
@@ -24,15 +24,24 @@ const DATAGRAM_BUFFER: i32 = 4 << 20;
 /// Tries to find a port free for both protocols, if the port is the kernel's choice.
 const PORT_TRIES: u32 = 16;
 
+/// One shard's sockets of one frontend.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// The frontend, with the port in use.
+    pub(crate) frontend: Frontend,
+    pub(crate) tcp: Option<Socket>,
+    pub(crate) udp: Option<Socket>,
+}
+
 /// Sockets bound to one address.
 #[derive(Debug)]
-pub(crate) struct Listeners {
+struct Listeners {
     /// The address as configured, with the port in use.
-    pub(crate) addr: ListenAddr,
+    addr: ListenAddr,
     /// One for each shard, or none.
-    pub(crate) tcp: Vec<Socket>,
+    tcp: Vec<Socket>,
     /// One for each shard, or none.
-    pub(crate) udp: Vec<Socket>,
+    udp: Vec<Socket>,
 }
 
 /// Why an address cannot be listened on.
@@ -44,13 +53,33 @@ pub struct BindError {
     error: io::Error,
 }
 
-/// Binds `shards` sockets for each protocol.
-pub(crate) fn bind(
-    listen: ListenAddr,
+/// Binds the sockets of all frontends, and returns each shard's, in the order of the frontends.
+pub(crate) fn bind_all(
+    frontends: &[Frontend],
     tcp: bool,
     udp: bool,
     shards: usize,
-) -> Result<Listeners, BindError> {
+) -> Result<Vec<Vec<Listener>>, BindError> {
+    let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    for frontend in frontends {
+        let Listeners { addr, tcp, udp } = bind(frontend.listen, tcp, udp, shards)?;
+        let (mut tcp, mut udp) = (tcp.into_iter(), udp.into_iter());
+        for of_shard in &mut of_shards {
+            of_shard.push(Listener {
+                frontend: Frontend {
+                    listen: addr,
+                    ..*frontend
+                },
+                tcp: tcp.next(),
+                udp: udp.next(),
+            });
+        }
+    }
+    Ok(of_shards)
+}
+
+/// Binds `shards` sockets for each protocol.
+fn bind(listen: ListenAddr, tcp: bool, udp: bool, shards: usize) -> Result<Listeners, BindError> {
     let mut tries = 0;
     loop {
         let mut addr = listen;

@@ -20,15 +20,14 @@ use glommio::channels::shared_channel::SharedReceiver;
 use glommio::sync::Gate;
 use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use socket2::Socket;
 
 use self::lists::Lists;
 use self::readiness::Readiness;
-use crate::addr::ListenAddr;
+use crate::listen::Listener;
 use crate::metrics::ShardMetrics;
 use crate::subnets::SubnetSet;
 use crate::tcp::pipes::PipePool;
-use crate::tcp::{self, PAGES_LEN, Tcp};
+use crate::tcp::{self, AcceptLimits, PAGES_LEN, Tcp, TcpListener};
 use crate::transparent::Dialer;
 use crate::udp::{Udp, UdpSettings};
 
@@ -59,9 +58,8 @@ pub(crate) struct Blueprint {
     pub(crate) index: usize,
     /// The CPU to stay on, if pinned.
     pub(crate) cpu: Option<usize>,
-    pub(crate) listen_addr: ListenAddr,
-    pub(crate) tcp: Option<Socket>,
-    pub(crate) udp: Option<Socket>,
+    /// One for each frontend, in the same order on all shards.
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) dialer: Dialer,
     pub(crate) allowed: Option<Arc<SubnetSet>>,
     pub(crate) header_timeout: Duration,
@@ -120,8 +118,18 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
     let lists = Rc::new(Lists::new(blueprint.allowed));
     // All sessions enter it: closing it is what draining will be.
     let gate = Gate::new();
-    if let Some(socket) = blueprint.tcp {
-        let socket = readiness.watch_input(socket).map_err(ShardError::Watch)?;
+    let mut tcp_listeners = Vec::new();
+    let mut udp_sockets = Vec::new();
+    for Listener { frontend, tcp, udp } in blueprint.listeners {
+        if let Some(socket) = tcp {
+            tcp_listeners.push(TcpListener {
+                frontend: Rc::new(frontend),
+                socket: readiness.watch_input(socket).map_err(ShardError::Watch)?,
+            });
+        }
+        udp_sockets.extend(udp.map(|socket| (frontend, socket)));
+    }
+    if !tcp_listeners.is_empty() {
         let tcp = Rc::new(Tcp {
             readiness: readiness.clone(),
             dialer: blueprint.dialer.clone(),
@@ -132,12 +140,13 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             pipes: PipePool::default(),
             metrics: Arc::clone(&blueprint.metrics),
             listener: blueprint.index,
-            listen_addr: blueprint.listen_addr,
+            limits: AcceptLimits::new(),
         });
-        glommio::spawn_local(tcp::accept(tcp, socket, gate.clone())).detach();
+        for listener in tcp_listeners {
+            glommio::spawn_local(tcp::accept(Rc::clone(&tcp), listener, gate.clone())).detach();
+        }
     }
-    if let Some(socket) = blueprint.udp {
-        let socket = readiness.watch_input(socket).map_err(ShardError::Watch)?;
+    if !udp_sockets.is_empty() {
         let settings = UdpSettings {
             readiness: readiness.clone(),
             dialer: blueprint.dialer,
@@ -146,9 +155,9 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             close_after: blueprint.close_after,
             metrics: blueprint.metrics,
             listener: blueprint.index,
-            listen_addr: blueprint.listen_addr,
         };
-        glommio::spawn_local(Udp::new(settings, socket).run()).detach();
+        let udp = Udp::new(settings, udp_sockets).map_err(ShardError::Watch)?;
+        glommio::spawn_local(udp.run()).detach();
     }
     lifeline::hold(blueprint.lifeline);
     lifeline::tell();

@@ -21,7 +21,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
 
 use self::pipes::PipePool;
-use crate::addr::{ListenAddr, PeerAddr};
+use crate::addr::{Frontend, PeerAddr};
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
 use crate::shard::lists::Lists;
@@ -55,21 +55,23 @@ pub(crate) struct Tcp {
     pub(crate) metrics: Arc<ShardMetrics>,
     /// The shard's number, for the log.
     pub(crate) listener: usize,
-    pub(crate) listen_addr: ListenAddr,
+    pub(crate) limits: AcceptLimits,
+}
+
+/// One listening socket of a shard.
+pub(crate) struct TcpListener {
+    pub(crate) frontend: Rc<Frontend>,
+    pub(crate) socket: Watched<Socket>,
 }
 
 /// Accepts connections for as long as the shard lives.
-pub(crate) async fn accept(tcp: Rc<Tcp>, socket: Watched<Socket>, gate: Gate) {
-    let limits = AcceptLimits {
-        refused: RateLimited::new(),
-        paused: RateLimited::new(),
-    };
+pub(crate) async fn accept(tcp: Rc<Tcp>, listener: TcpListener, gate: Gate) {
     loop {
-        socket.readable().await;
-        if let Err(error) = accept_some(&tcp, &socket, &gate, &limits) {
+        listener.socket.readable().await;
+        if let Err(error) = accept_some(&tcp, &listener, &gate) {
             tcp.metrics.tcp.accept_pauses.increment();
             let message = "cannot accept connections, pausing";
-            limits.paused.warn(tcp.listener, message, &error);
+            tcp.limits.paused.warn(tcp.listener, message, &error);
             Timer::new(ACCEPT_PAUSE).await;
         }
         // Sessions have been spawned, and there may be more connections.
@@ -78,7 +80,7 @@ pub(crate) async fn accept(tcp: Rc<Tcp>, socket: Watched<Socket>, gate: Gate) {
 }
 
 /// One for each line that may repeat with every connection.
-struct AcceptLimits {
+pub(crate) struct AcceptLimits {
     refused: RateLimited,
     paused: RateLimited,
 }
@@ -88,17 +90,13 @@ struct AcceptLimits {
 /// # Errors
 ///
 /// If descriptors or memory have run out: EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2)).
-fn accept_some(
-    tcp: &Rc<Tcp>,
-    socket: &Watched<Socket>,
-    gate: &Gate,
-    limits: &AcceptLimits,
-) -> io::Result<()> {
+fn accept_some(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Gate) -> io::Result<()> {
+    let TcpListener { frontend, socket } = listener;
     for _ in 0..ACCEPTS_MAX {
         match acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((connection, addr)) => {
                 if let Some(addr) = addr.and_then(|addr| SocketAddr::try_from(addr).ok()) {
-                    admit(tcp, connection, PeerAddr::new(addr), gate, limits);
+                    admit(tcp, frontend, connection, PeerAddr::new(addr), gate);
                 }
             }
             Err(Errno::AGAIN) => {
@@ -116,26 +114,30 @@ fn accept_some(
 }
 
 /// Begins a session, if the peer may have one.
-fn admit(tcp: &Rc<Tcp>, connection: OwnedFd, peer: PeerAddr, gate: &Gate, limits: &AcceptLimits) {
-    let subject = tcp.subject(peer);
+fn admit(tcp: &Rc<Tcp>, frontend: &Rc<Frontend>, connection: OwnedFd, peer: PeerAddr, gate: &Gate) {
+    let subject = Subject::new(tcp.listener, "tcp", frontend.listen, peer);
     if !tcp.lists.allow(peer) {
         tcp.metrics.tcp.peers_refused.increment();
         let message = "connection refused: the peer is not in the allow list";
-        limits.refused.debug(&subject, message, None);
+        tcp.limits.refused.debug(&subject, message, None);
         return;
     }
     tcp.metrics.tcp.accepted.increment();
-    let tcp = Rc::clone(tcp);
+    let (tcp, frontend) = (Rc::clone(tcp), Rc::clone(frontend));
+    let session = async move { session::run(&tcp, &frontend, connection, subject).await };
     // The gate only refuses when the shard is about to end.
-    if let Ok(task) = gate.spawn(async move { session::run(&tcp, connection, subject).await }) {
+    if let Ok(task) = gate.spawn(session) {
         task.detach();
     }
 }
 
-// === impl Tcp ===
+// === impl AcceptLimits ===
 
-impl Tcp {
-    fn subject(&self, peer: PeerAddr) -> Subject {
-        Subject::new(self.listener, "tcp", self.listen_addr, peer)
+impl AcceptLimits {
+    pub(crate) fn new() -> Self {
+        Self {
+            refused: RateLimited::new(),
+            paused: RateLimited::new(),
+        }
     }
 }

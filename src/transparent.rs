@@ -23,7 +23,6 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
 /// What the sockets towards the server have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
-    pub(crate) targets: Targets,
     /// Set on every packet to the server (`SO_MARK`, socket(7)).
     pub(crate) mark: Option<NonZeroU32>,
 }
@@ -83,12 +82,12 @@ pub(crate) enum DialError {
 impl Dialer {
     /// The server for this client; that of the peer's own family if there is no client.
     pub(crate) fn target(
-        &self,
+        targets: &Targets,
         client: Option<ClientAddr>,
         peer: PeerAddr,
     ) -> Result<SocketAddr, DialError> {
         let ip = client.map_or(peer.ip(), |client| client.addr().ip());
-        match self.targets.for_ip(ip) {
+        match targets.for_ip(ip) {
             target if target.port() == 0 => {
                 Err(DialError::NoTarget(if ip.is_ipv4() { 4 } else { 6 }))
             }
@@ -115,11 +114,11 @@ impl Dialer {
         self.dial(Type::DGRAM, client, target)
     }
 
-    /// Whether this process may spoof and mark.
-    pub(crate) fn check_privileges(&self) -> Result<(), DialError> {
+    /// Whether this process may spoof and mark, towards servers like these.
+    pub(crate) fn check_privileges(&self, targets: &Targets) -> Result<(), DialError> {
         let mut last = Ok(());
         // Either family will do: the other may be missing on this host.
-        for target in [self.targets.v4.into(), self.targets.v6.into()] {
+        for target in [targets.v4.into(), targets.v6.into()] {
             last = match self.socket(Type::DGRAM, target, true) {
                 Ok(_) => return Ok(()),
                 Err(DialError::Socket { .. }) if last.is_err() => last,

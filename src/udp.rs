@@ -1,6 +1,6 @@
 //! UDP on one shard: datagrams in, by client to the server, replies back to the balancer.
 //!
-//! One task serves all flows of a listener. A flow has neither a task nor a buffer of its own: it is an entry of the
+//! One task serves all flows of all the shard's frontends. A flow has neither a task nor a buffer of its own: it is an entry of the
 //! [`flow::FlowTable`] with one connected, spoofed socket.
 
 mod alarm;
@@ -9,6 +9,8 @@ mod forward;
 mod reply;
 pub(crate) mod steer;
 
+use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -20,8 +22,8 @@ use futures_lite::future::poll_fn;
 use socket2::Socket;
 
 use self::alarm::Alarm;
-use self::flow::{Flow, FlowId, FlowTable};
-use crate::addr::{ListenAddr, PeerAddr};
+use self::flow::{Flow, FlowId, FlowTable, FrontendId};
+use crate::addr::{Frontend, PeerAddr};
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
 use crate::shard::lists::Lists;
@@ -32,7 +34,7 @@ use crate::transparent::Dialer;
 /// Flows that end before the datagrams of others get a turn.
 const EXPIRIES_MAX: usize = 256;
 
-/// What a shard's UDP listener is made of.
+/// What a shard's UDP is made of, beside its sockets.
 pub(crate) struct UdpSettings {
     pub(crate) readiness: Readiness,
     pub(crate) dialer: Dialer,
@@ -42,13 +44,15 @@ pub(crate) struct UdpSettings {
     pub(crate) metrics: Arc<ShardMetrics>,
     /// The shard's number, for the log.
     pub(crate) listener: usize,
-    pub(crate) listen_addr: ListenAddr,
 }
 
-/// A shard's UDP listener with its flows.
+/// A shard's UDP: its listening sockets, and the flows of all of them.
 pub(crate) struct Udp {
     settings: UdpSettings,
-    socket: Watched<Socket>,
+    /// By [`FrontendId`].
+    listeners: Vec<UdpListener>,
+    /// Listeners with datagrams to fetch.
+    arrived: Rc<ReadyQueue>,
     flows: FlowTable<FlowState>,
     /// Flows with replies to fetch.
     ready: Rc<ReadyQueue>,
@@ -61,14 +65,21 @@ pub(crate) struct Udp {
     /// Where each reply of the batch goes.
     destinations: Vec<Destination>,
     /// The flows being served, of those that were ready.
-    serving: Vec<FlowId>,
+    serving: VecDeque<FlowId>,
     limits: Limits,
+}
+
+/// One listening socket of a shard.
+struct UdpListener {
+    frontend: Frontend,
+    socket: Watched<Socket>,
 }
 
 /// What a flow is, beside its key.
 struct FlowState {
     socket: Watched<OwnedFd>,
-    target: SocketAddr,
+    /// The frontend that the latest datagram came to.
+    frontend: FrontendId,
     /// The latest balancer address that spoke for this client, as the kernel tells it, and where it wrote to.
     reply_to: Destination,
     bytes_upstream: u64,
@@ -99,11 +110,23 @@ struct Limits {
 // === impl Udp ===
 
 impl Udp {
-    pub(crate) fn new(settings: UdpSettings, socket: Watched<Socket>) -> Self {
+    /// # Errors
+    ///
+    /// As [`Readiness::watch`].
+    pub(crate) fn new(settings: UdpSettings, sockets: Vec<(Frontend, Socket)>) -> io::Result<Self> {
         let flows = FlowTable::new(settings.flows_max, settings.close_after);
-        Self {
+        let arrived = Rc::default();
+        let listeners = sockets.into_iter().zip(0..);
+        let listeners = listeners
+            .map(|((frontend, socket), id)| {
+                let socket = settings.readiness.watch_queued(socket, &arrived, id)?;
+                Ok(UdpListener { frontend, socket })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
             settings,
-            socket,
+            listeners,
+            arrived,
             flows,
             ready: Rc::default(),
             expiry: Alarm::default(),
@@ -112,9 +135,9 @@ impl Udp {
             admitted: Vec::new(),
             replies: Inbox::of_payloads(),
             destinations: Vec::new(),
-            serving: Vec::new(),
+            serving: VecDeque::new(),
             limits: Limits::new(),
-        }
+        })
     }
 
     /// Serves for as long as the shard lives.
@@ -134,7 +157,7 @@ impl Udp {
     }
 
     fn has_work(&self) -> bool {
-        self.socket.is_readable() || !self.ready.is_empty() || self.expiry.is_ringing()
+        !self.arrived.is_empty() || !self.ready.is_empty() || self.expiry.is_ringing()
     }
 
     /// Waits until there is something to do.
@@ -143,7 +166,7 @@ impl Udp {
             if self.has_work() {
                 return Poll::Ready(());
             }
-            self.socket.register(cx);
+            self.arrived.register(cx);
             self.ready.register(cx);
             self.expiry.register(cx);
             Poll::Pending
@@ -180,19 +203,16 @@ impl Udp {
         );
     }
 
-    fn subject(&self, peer: PeerAddr) -> Subject {
-        Subject::new(
-            self.settings.listener,
-            "udp",
-            self.settings.listen_addr,
-            peer,
-        )
+    fn subject(&self, frontend: FrontendId, peer: PeerAddr) -> Subject {
+        let listen_addr = self.listeners[frontend as usize].frontend.listen;
+        Subject::new(self.settings.listener, "udp", listen_addr, peer)
     }
 
     fn subject_of(&self, flow: &Flow<FlowState>) -> Subject {
-        let mut subject = self.subject(PeerAddr::new(flow.state.reply_to.to));
-        subject.set_client(flow.key.client());
-        subject.set_target(flow.state.target);
+        let peer = PeerAddr::new(flow.state.reply_to.to);
+        let mut subject = self.subject(flow.state.frontend, peer);
+        subject.set_client(flow.key.party.client());
+        subject.set_target(flow.key.target);
         subject
     }
 }

@@ -11,11 +11,11 @@ use socket2::SockRef;
 use super::preface::{self, Preface, PrefaceError};
 use super::relay::{Closed, FirstBytes, relay, reset_on_close};
 use super::{Stream, Tcp};
-use crate::addr::{ClientAddr, SourceError};
+use crate::addr::{ClientAddr, Frontend, SourceError};
 use crate::header::Origin;
 use crate::logging::Subject;
 use crate::shard::deadline::within;
-use crate::transparent::{DialError, Upstream};
+use crate::transparent::{DialError, Dialer, Upstream};
 
 /// Why a connection was not relayed.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +34,9 @@ enum SessionError {
 }
 
 /// Serves an accepted connection to its end.
-pub(super) async fn run(tcp: &Tcp, downstream: OwnedFd, mut subject: Subject) {
+pub(super) async fn run(tcp: &Tcp, frontend: &Frontend, downstream: OwnedFd, mut subject: Subject) {
     subject.trace("accepted");
-    match serve(tcp, downstream, &mut subject).await {
+    match serve(tcp, frontend, downstream, &mut subject).await {
         Ok(closed) => {
             subject.closed(
                 closed.bytes_upstream,
@@ -60,6 +60,7 @@ pub(super) async fn run(tcp: &Tcp, downstream: OwnedFd, mut subject: Subject) {
 
 async fn serve(
     tcp: &Tcp,
+    frontend: &Frontend,
     downstream: OwnedFd,
     subject: &mut Subject,
 ) -> Result<Closed, SessionError> {
@@ -75,7 +76,7 @@ async fn serve(
         Origin::Local => None,
     };
     subject.set_client(client);
-    let (upstream, first) = match dial(tcp, client, rest, subject).await {
+    let (upstream, first) = match dial(tcp, frontend, client, rest, subject).await {
         Ok(dialed) => dialed,
         Err(error) => {
             // The client learns at once, as if the server itself had refused.
@@ -89,11 +90,12 @@ async fn serve(
 /// Connects to the server and sends the client's first bytes, as far as the kernel has room for them.
 async fn dial(
     tcp: &Tcp,
+    frontend: &Frontend,
     client: Option<ClientAddr>,
     mut rest: Vec<u8>,
     subject: &mut Subject,
 ) -> Result<(Stream, FirstBytes), SessionError> {
-    let target = tcp.dialer.target(client, subject.peer())?;
+    let target = Dialer::target(&frontend.targets, client, subject.peer())?;
     subject.set_target(target);
     let Upstream {
         socket,

@@ -4,17 +4,31 @@
 mod tests;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::addr::{ClientAddr, PeerAddr};
 
+/// What tells a flow from others: its two ends as the server sees them. Through several frontends to one server, a client
+/// has one flow, as the server cannot tell them apart either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey {
+    /// Whom it belongs to.
+    pub party: Party,
+    /// The server.
+    pub target: SocketAddr,
+}
+
+/// A frontend's place among those of its shard.
+pub type FrontendId = u32;
+
 /// Whom a flow belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FlowKey {
+pub enum Party {
     /// A client, however many sockets its balancers send from.
     Client(ClientAddr),
-    /// No client (LOCAL): the peer itself.
-    Peer(PeerAddr),
+    /// No client (LOCAL): the peer itself, and where it wrote to.
+    Peer(PeerAddr, FrontendId),
 }
 
 /// A flow's place in its table. It is used again once the flow is gone.
@@ -23,7 +37,7 @@ pub type FlowId = u32;
 /// One flow: a client and the socket that speaks to the server in its name.
 #[derive(Debug)]
 pub struct Flow<S> {
-    /// Whom it belongs to.
+    /// What tells it from others.
     pub key: FlowKey,
     /// The caller's part: the socket, and where replies go.
     pub state: S,
@@ -52,14 +66,14 @@ struct Order {
     newest: Option<FlowId>,
 }
 
-// === impl FlowKey ===
+// === impl Party ===
 
-impl FlowKey {
+impl Party {
     /// The client, if the flow has one.
     pub fn client(self) -> Option<ClientAddr> {
         match self {
             Self::Client(client) => Some(client),
-            Self::Peer(_) => None,
+            Self::Peer(..) => None,
         }
     }
 }

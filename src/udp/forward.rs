@@ -1,53 +1,62 @@
 //! From the balancer to the server.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::flow::{FlowId, FlowKey};
+use super::flow::{FlowId, FlowKey, FrontendId, Party};
 use super::{Admitted, FlowState, Udp, reply_path};
 use crate::addr::{ClientAddr, PeerAddr};
 use crate::header::{self, Decoded, HeaderError, Origin, Transport};
 use crate::logging::Subject;
 use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing};
-use crate::transparent::{DialError, Upstream};
+use crate::transparent::{DialError, Dialer, Upstream};
 
 impl Udp {
-    /// Takes one batch of datagrams off the listener and sends each to the server from its client's address.
+    /// Takes about one batch of datagrams off the listeners and sends each to the server from its client's address.
     pub(super) fn forward(&mut self) {
-        if !self.socket.is_readable() {
-            return;
+        let mut received = 0;
+        while received < BATCH_MAX
+            && let Some(frontend) = self.arrived.pop()
+        {
+            // One without a datagram has cost a system call, too.
+            received += self.forward_from(frontend).max(1);
         }
-        let received = match self.inbox.receive(&self.socket, 0, BATCH_MAX) {
+    }
+
+    /// Forwards one batch of one listener, and puts it back if there may be more. Returns how many datagrams came.
+    fn forward_from(&mut self, frontend: FrontendId) -> usize {
+        let socket = &self.listeners[frontend as usize].socket;
+        let received = match self.inbox.receive(socket, 0, BATCH_MAX) {
             Ok(received) => received,
             Err(error) => {
-                // Empty; or a pending error of the socket, which this call has taken off.
-                self.socket.drained();
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    self.limits.receive.warn(
-                        self.settings.listener,
-                        "cannot receive datagrams",
-                        &error,
-                    );
-                    self.socket.not_drained();
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    socket.drained();
+                } else {
+                    // A pending error of the socket, which this call has taken off.
+                    let limit = &self.limits.receive;
+                    limit.warn(self.settings.listener, "cannot receive datagrams", &error);
+                    self.arrived.push_back(frontend);
                 }
-                return;
+                return 0;
             }
         };
         if received < BATCH_MAX {
-            self.socket.drained();
+            socket.drained();
+        } else {
+            self.arrived.push_back(frontend);
         }
         let now = Instant::now();
         for place in 0..received {
-            self.admit(place, now);
+            self.admit(frontend, place, now);
         }
         self.send_admitted();
         self.set_expiry(now);
+        received
     }
 
     /// Finds or makes the flow of a datagram; drops and counts it if it may not pass.
-    fn admit(&mut self, place: usize, now: Instant) {
+    fn admit(&mut self, frontend: FrontendId, place: usize, now: Instant) {
         let metrics = &self.settings.metrics.udp;
         let datagram = self.inbox.get(place);
         let Some(from) = datagram.from else { return };
@@ -55,42 +64,34 @@ impl Udp {
         if !self.settings.lists.allow(peer) {
             metrics.peers_refused.increment();
             let message = "datagram dropped: the peer is not in the allow list";
-            self.limits.peer.debug(&self.subject(peer), message, None);
+            let subject = self.subject(frontend, peer);
+            self.limits.peer.debug(&subject, message, None);
             return;
         }
         let (origin, payload_at) = match decode(datagram.payload) {
             Ok(decoded) => decoded,
             Err(error) => {
                 metrics.header_errors.increment();
-                self.limits
-                    .header
-                    .debug(&self.subject(peer), "datagram dropped", Some(&error));
+                let subject = self.subject(frontend, peer);
+                let limit = &self.limits.header;
+                limit.debug(&subject, "datagram dropped", Some(&error));
                 return;
             }
         };
-        let key = match origin {
-            Origin::Local => FlowKey::Peer(peer),
-            Origin::Proxied { source, .. } => match ClientAddr::believe(source, peer) {
-                Ok(client) => FlowKey::Client(client),
-                Err(error) => {
-                    metrics.sources_refused.increment();
-                    self.limits
-                        .source
-                        .debug(&self.subject(peer), "datagram dropped", Some(&error));
-                    return;
-                }
-            },
-        };
         let reply_to = reply_path(from, datagram.local);
+        let Some(key) = self.key(origin, frontend, peer) else {
+            return;
+        };
         let flow = match self.flows.find(&key) {
             Some(flow) => {
                 self.flows.touch(flow, now);
                 if let Some(flow) = self.flows.get_mut(flow) {
+                    flow.state.frontend = frontend;
                     flow.state.reply_to = reply_to;
                 }
                 Some(flow)
             }
-            None => self.open(key, peer, reply_to, now),
+            None => self.open(key, frontend, reply_to, now),
         };
         if let Some(flow) = flow {
             self.admitted.push(Admitted {
@@ -101,17 +102,48 @@ impl Udp {
         }
     }
 
+    /// Whose flow a datagram is of, and to which server; complains and counts if there is none.
+    fn key(&self, origin: Origin, frontend: FrontendId, peer: PeerAddr) -> Option<FlowKey> {
+        let metrics = &self.settings.metrics.udp;
+        let party = match origin {
+            Origin::Local => Party::Peer(peer, frontend),
+            Origin::Proxied { source, .. } => match ClientAddr::believe(source, peer) {
+                Ok(client) => Party::Client(client),
+                Err(error) => {
+                    metrics.sources_refused.increment();
+                    let subject = self.subject(frontend, peer);
+                    let limit = &self.limits.source;
+                    limit.debug(&subject, "datagram dropped", Some(&error));
+                    return None;
+                }
+            },
+        };
+        let targets = &self.listeners[frontend as usize].frontend.targets;
+        match Dialer::target(targets, party.client(), peer) {
+            Ok(target) => Some(FlowKey { party, target }),
+            Err(error) => {
+                metrics.dial_errors.increment();
+                let mut subject = self.subject(frontend, peer);
+                subject.set_client(party.client());
+                let limit = &self.limits.dial;
+                limit.debug(&subject, "datagram dropped", Some(&error));
+                None
+            }
+        }
+    }
+
     /// Begins a flow.
     fn open(
         &mut self,
         key: FlowKey,
-        peer: PeerAddr,
+        frontend: FrontendId,
         reply_to: Destination,
         now: Instant,
     ) -> Option<FlowId> {
-        let mut subject = self.subject(peer);
-        subject.set_client(key.client());
-        let (target, socket) = match self.dial(key, peer, &mut subject) {
+        let mut subject = self.subject(frontend, PeerAddr::new(reply_to.to));
+        subject.set_client(key.party.client());
+        subject.set_target(key.target);
+        let socket = match self.dial(key, &subject) {
             Ok(dialed) => dialed,
             Err(error) => {
                 self.settings.metrics.udp.dial_errors.increment();
@@ -128,7 +160,7 @@ impl Udp {
             let socket = readiness.watch_queued(socket, ready, id)?;
             Ok::<_, io::Error>(FlowState {
                 socket,
-                target,
+                frontend,
                 reply_to,
                 bytes_upstream: 0,
                 bytes_downstream: 0,
@@ -151,15 +183,8 @@ impl Udp {
 
     /// Makes the socket of a flow. If descriptors have run out, another flow gives its own: newcomers are not shut out by
     /// a flood of flows that nobody answers.
-    fn dial(
-        &mut self,
-        key: FlowKey,
-        peer: PeerAddr,
-        subject: &mut Subject,
-    ) -> Result<(SocketAddr, OwnedFd), DialError> {
-        let client = key.client();
-        let target = self.settings.dialer.target(client, peer)?;
-        subject.set_target(target);
+    fn dial(&mut self, key: FlowKey, subject: &Subject) -> Result<OwnedFd, DialError> {
+        let (client, target) = (key.party.client(), key.target);
         let mut dialed = self.settings.dialer.associate(client, target);
         if dialed.as_ref().is_err_and(DialError::is_out_of_descriptors)
             && self.evict("no file descriptors are left")
@@ -175,7 +200,7 @@ impl Udp {
             let message = "the client's port could not be had, the kernel chose another";
             self.limits.port.debug(subject, message, Some(&error));
         }
-        Ok((target, OwnedFd::from(socket)))
+        Ok(OwnedFd::from(socket))
     }
 
     /// Ends the flow that has to go first. Returns whether there was one.

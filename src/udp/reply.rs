@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use super::Udp;
-use super::flow::FlowId;
+use super::flow::{FlowId, FrontendId};
 use crate::addr::PeerAddr;
 use crate::sys::mmsg::{BATCH_MAX, Outgoing};
 
@@ -20,22 +20,31 @@ impl Udp {
         let now = Instant::now();
         let mut serving = std::mem::take(&mut self.serving);
         self.ready.take_all(&mut serving);
-        let mut filled = 0;
-        for &id in &serving {
-            filled = self.fetch(id, filled, now);
-            if filled == BATCH_MAX {
-                self.send_replies(filled);
-                filled = 0;
-            }
+        if self.listeners.len() > 1 {
+            // A batch leaves through one listener.
+            let frontend = |&id: &FlowId| self.flows.get(id).map(|flow| flow.state.frontend);
+            serving.make_contiguous().sort_by_key(frontend);
         }
-        self.send_replies(filled);
+        let (mut through, mut filled) = (0, 0);
+        for &id in &serving {
+            // The flow may have ended since it became ready, and its id be another's.
+            let Some(flow) = self.flows.get(id) else {
+                continue;
+            };
+            let frontend = flow.state.frontend;
+            if frontend != through || filled == BATCH_MAX {
+                self.send_replies(through, filled);
+                (through, filled) = (frontend, 0);
+            }
+            filled = self.fetch(id, filled, now);
+        }
+        self.send_replies(through, filled);
         serving.clear();
         self.serving = serving;
     }
 
     /// Fetches replies of one flow into the places from `filled` on. Returns how many places are filled then.
     fn fetch(&mut self, id: FlowId, filled: usize, now: Instant) -> usize {
-        // The flow may have ended since it became ready, and its id be another's.
         let Some(flow) = self.flows.get_mut(id) else {
             return filled;
         };
@@ -82,10 +91,11 @@ impl Udp {
         }
     }
 
-    /// Sends the replies in the first `count` places, each to its flow's latest peer address. What the kernel refuses is
-    /// counted and dropped: a send buffer of some megabytes is full only if the network is, and then datagrams are lost
-    /// anyway; waiting would hold up everybody else's.
-    fn send_replies(&mut self, count: usize) {
+    /// Sends the replies in the first `count` places, all of flows of one frontend, each to its flow's latest peer address.
+    /// What the kernel refuses is counted and dropped: a send buffer of some megabytes is full only if the network is, and
+    /// then datagrams are lost anyway; waiting would hold up everybody else's.
+    fn send_replies(&mut self, frontend: FrontendId, count: usize) {
+        let socket = &self.listeners[frontend as usize].socket;
         let mut sent = 0;
         while sent < count {
             let (replies, destinations) = (&self.replies, &self.destinations);
@@ -93,7 +103,7 @@ impl Udp {
                 payload: replies.payload(sent + i),
                 to: Some(destinations[sent + i]),
             };
-            match self.outbox.send(&self.socket, count - sent, outgoing) {
+            match self.outbox.send(socket, count - sent, outgoing) {
                 Ok(taken) => {
                     let lens =
                         (sent..sent + taken).map(|place| replies.payload(place).len() as u64);
@@ -107,7 +117,7 @@ impl Udp {
                 }
                 Err(error) => {
                     self.settings.metrics.udp.downstream_errors.increment();
-                    let subject = self.subject(PeerAddr::new(self.destinations[sent].to));
+                    let subject = self.subject(frontend, PeerAddr::new(self.destinations[sent].to));
                     self.limits
                         .downstream
                         .debug(&subject, "cannot send a reply", Some(&error));

@@ -1,12 +1,13 @@
-//! Sockets of many flows, for the one task that serves them.
+//! Many sockets, for the one task that serves them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
 /// Sockets that became readable, by an id of their owner's choice. An id may outlive its socket.
 #[derive(Default)]
 pub(crate) struct ReadyQueue {
-    ids: RefCell<Vec<u32>>,
+    ids: RefCell<VecDeque<u32>>,
     waker: Cell<Option<Waker>>,
 }
 
@@ -14,7 +15,7 @@ pub(crate) struct ReadyQueue {
 
 impl ReadyQueue {
     pub(super) fn push(&self, id: u32) {
-        self.ids.borrow_mut().push(id);
+        self.ids.borrow_mut().push_back(id);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -22,7 +23,12 @@ impl ReadyQueue {
 
     /// Puts an id back whose socket has more to read.
     pub(crate) fn push_back(&self, id: u32) {
-        self.ids.borrow_mut().push(id);
+        self.ids.borrow_mut().push_back(id);
+    }
+
+    /// Takes the id that has waited longest.
+    pub(crate) fn pop(&self) -> Option<u32> {
+        self.ids.borrow_mut().pop_front()
     }
 
     /// Whether nothing is ready.
@@ -31,7 +37,7 @@ impl ReadyQueue {
     }
 
     /// Moves all ids into `into`, which is empty.
-    pub(crate) fn take_all(&self, into: &mut Vec<u32>) {
+    pub(crate) fn take_all(&self, into: &mut VecDeque<u32>) {
         std::mem::swap(&mut *self.ids.borrow_mut(), into);
     }
 

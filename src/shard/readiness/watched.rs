@@ -52,11 +52,6 @@ impl<T: AsFd> Watched<T> {
         self.slot.writable.set(false);
     }
 
-    /// Takes the readiness back that [`Watched::drained`] took: for the rare reader that stops although it might go on.
-    pub(crate) fn not_drained(&self) {
-        self.slot.readable.set(true);
-    }
-
     /// Has the task of `cx` woken by the next event.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         let Wake::Task(cell) = &self.slot.wake else {

@@ -8,7 +8,11 @@ use std::net::SocketAddr;
 const IDLE: Duration = Duration::from_secs(60);
 
 fn key(n: u16) -> FlowKey {
-    FlowKey::Peer(PeerAddr::new(SocketAddr::from(([192, 0, 2, 1], n))))
+    let peer = PeerAddr::new(SocketAddr::from(([192, 0, 2, 1], n)));
+    FlowKey {
+        party: Party::Peer(peer, 0),
+        target: SocketAddr::from(([127, 0, 0, 1], 443)),
+    }
 }
 
 fn add(table: &mut FlowTable<u16>, n: u16, now: Instant) -> (FlowId, Option<u16>) {
