@@ -3,10 +3,14 @@
 //! A proxy that spoofs has four kinds of addresses in its hands at once. Each has a type of its own, so that swapped
 //! arguments do not compile.
 
+mod spans;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use thiserror::Error;
+
+pub use self::spans::spans;
 
 /// The address a listener is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -35,7 +35,9 @@ use std::fmt;
                --allowed-subnets load-balancers.txt --setup-routes",
     note = "A flag takes one dash or two; its value follows as the next argument or after\n\
             an equals sign; -flag=false switches off. Numbers may be written as in Go:\n\
-            0x7b, 1_000. Of a flag given twice the last one counts.\n\n\
+            0x7b, 1_000. Of a flag given twice the last one counts, except that -l, -4\n\
+            and -6 are lists: repeat them, or put commas between the addresses. Ports may\n\
+            be ranges: -l 0.0.0.0:2456-2458 -4 127.0.0.1:3456-3458.\n\n\
             What is not on the command line is read from the environment: --target-v4\n\
             from GLOMMPROXY_TARGET_V4, and so on for every flag.\n\n\
             -V, --version prints the version.\n\n\
@@ -45,11 +47,11 @@ use std::fmt;
     error_code(1, "the command line is wrong, or the proxy cannot start")
 )]
 pub struct Args {
-    /// address and port to listen on (default: 0.0.0.0:8443)
+    /// address and port, or range of ports, to listen on; a list (default: 0.0.0.0:8443)
     #[argh(option, short = 'l')]
     pub listen: Option<String>,
 
-    /// where traffic of IPv4 clients goes: the server's IPv4 address and port (default: 127.0.0.1:443)
+    /// where traffic of IPv4 clients goes: the server's IPv4 address and port, one for all listening addresses or one for each (default: 127.0.0.1:443)
     #[argh(option, short = '4', long = "target-v4")]
     pub target_v4: Option<String>,
 
@@ -59,7 +61,7 @@ pub struct Args {
         option,
         short = '6',
         long = "target-v6",
-        description = "where traffic of IPv6 clients goes: the server's IPv6 address and port (default: [::1]:443)"
+        description = "where traffic of IPv6 clients goes: the server's IPv6 address and port, as with -4 (default: [::1]:443)"
     )]
     pub target_v6: Option<String>,
 
@@ -87,7 +89,7 @@ pub struct Args {
     #[argh(option)]
     pub connect_timeout: Option<String>,
 
-    /// number of listener sockets, each with a thread of its own (default: one per CPU this process may use)
+    /// number of listeners, each a thread with sockets of its own (default: one per CPU this process may use)
     #[argh(option)]
     pub listeners: Option<String>,
 
@@ -163,8 +165,8 @@ pub enum Request {
 
 /// Reads the arguments behind the program's name, and the environment through `variable`.
 ///
-/// What was typed wins over the environment; of a flag typed twice the last one counts; an empty variable counts as
-/// unset. `--help` and `--version` count wherever they stand, unless something before them cannot be read.
+/// What was typed wins over the environment; of a flag typed twice the last one counts, or all of a list's; an empty
+/// variable counts as unset. `--help` and `--version` count wherever they stand, unless something before them cannot be read.
 ///
 /// # Errors
 ///

@@ -1,9 +1,12 @@
 //! What the command line means: checked once, never changed, cloned per shard.
 
 mod address;
+mod frontends;
 mod values;
 
-use crate::addr::{ListenAddr, Targets};
+pub use self::frontends::NamedPorts;
+use self::frontends::{Ported, Span, Spans};
+use crate::addr::Frontend;
 use crate::args::{self, ArgsError, CommandLine, Origin, Quoted, Request};
 use crate::cpus::{self, Shards};
 use crate::routing::RouteTable;
@@ -18,12 +21,11 @@ use std::time::Duration;
 pub struct Config {
     /// What is proxied (`--protocol`; default TCP).
     pub protocols: Protocols,
-    /// Where to listen (`--listen`; default 0.0.0.0:8443). Never v4-mapped; port 0 lets the kernel choose; link-local
-    /// IPv6 addresses carry the interface as scope.
-    pub listen: ListenAddr,
-    /// Where the server is (`--target-v4`, default 127.0.0.1:443, and `--target-v6`, default \[::1\]:443). The ports
-    /// are not 0 and the IPv6 address is not v4-mapped.
-    pub targets: Targets,
+    /// Where to listen (`--listen`; default 0.0.0.0:8443), and where the server is (`--target-v4`, default
+    /// 127.0.0.1:443, and `--target-v6`, default \[::1\]:443): one for each port, at least one, at most 4096. No two
+    /// overlap. Listening addresses are never v4-mapped, port 0 lets the kernel choose, and link-local IPv6 addresses
+    /// carry the interface as scope. IPv6 targets are not v4-mapped, and port 0 says that there is none.
+    pub frontends: Vec<Frontend>,
     /// Whether the IPv4 target was named, rather than left at its default.
     pub target_v4_named: bool,
     /// Whether the IPv6 target was named.
@@ -125,6 +127,55 @@ pub enum ConfigError {
         /// What would be right.
         wanted: String,
     },
+    /// Neither one target for all listening addresses nor one for each.
+    #[error(
+        "{listen_origin} names {listens} to listen on, and {target_origin} names {targets}: give one {target_origin} for \
+         all of them, or one for each, in the same order"
+    )]
+    UnpairedTargets {
+        /// The flag or variable of the listening addresses.
+        listen_origin: Origin,
+        /// How many there are.
+        listens: usize,
+        /// The flag or variable of the targets.
+        target_origin: Origin,
+        /// How many there are.
+        targets: usize,
+    },
+    /// A range of ports has a range of another length for its targets.
+    #[error("{listen} and {target}: give ranges of the same length, or one target port for all")]
+    UnequalRanges {
+        /// The listening address.
+        listen: Box<NamedPorts>,
+        /// The target.
+        target: Box<NamedPorts>,
+    },
+    /// Two listening addresses have a port in common.
+    #[error(
+        "{origin} {first} and {second} overlap at port {port}: a wildcard address is all addresses, IPv4 and IPv6; \
+         name each port once"
+    )]
+    Overlap {
+        /// The flag or variable.
+        origin: Origin,
+        /// The word given first.
+        first: Quoted,
+        /// The one that overlaps it.
+        second: Quoted,
+        /// The lowest port they share.
+        port: u16,
+    },
+    /// More listening ports than there may be.
+    #[error(
+        "{listen_origin} names {ports} ports, and 4096 is the most: let the kernel redirect them to one port (nftables, \
+         `redirect` or `tproxy`)"
+    )]
+    TooManyPorts {
+        /// The flag or variable.
+        listen_origin: Origin,
+        /// How many it names.
+        ports: usize,
+    },
     /// `--listeners` and `--cpus` ask for different numbers of shards.
     #[error(
         "{listeners_origin} asks for {listeners} listeners, but {cpus_origin} names CPUs for {cpus}: remove one of them"
@@ -178,19 +229,7 @@ impl TryFrom<CommandLine> for Config {
             protocols: value
                 .of("protocol", &args.protocol, values::protocols)?
                 .unwrap_or(Protocols::Tcp),
-            listen: ListenAddr(
-                value
-                    .of("listen", &args.listen, address::listen)?
-                    .unwrap_or(DEFAULT_LISTEN),
-            ),
-            targets: Targets {
-                v4: value
-                    .of("target-v4", &args.target_v4, address::target_v4)?
-                    .unwrap_or(DEFAULT_TARGET_V4),
-                v6: value
-                    .of("target-v6", &args.target_v6, address::target_v6)?
-                    .unwrap_or(DEFAULT_TARGET_V6),
-            },
+            frontends: value.frontends()?,
             // To go-mmproxy an empty name is no name.
             allowed_subnets: args
                 .allowed_subnets
@@ -292,14 +331,59 @@ impl Check<'_> {
         let Some(text) = given else {
             return Ok(None);
         };
-        read(text)
-            .map(Some)
-            .map_err(|Problem { problem, wanted }| ConfigError::BadValue {
-                origin: self.0.origin(long),
-                value: Quoted(text.clone()),
-                problem,
-                wanted,
-            })
+        self.read(long, text, read).map(Some)
+    }
+
+    /// The words of a list flag, or its default.
+    fn list<A: Ported + ToString>(
+        &self,
+        long: &'static str,
+        given: &Option<String>,
+        default: A,
+        read: impl Fn(&str) -> Result<A, Problem>,
+    ) -> Result<Spans<A>, ConfigError> {
+        let words = match given {
+            None => vec![Span::one(&default.to_string(), default)],
+            Some(text) => text
+                .split(',')
+                .map(|word| self.read(long, word, |word| Span::read(word, &read)))
+                .collect::<Result<_, _>>()?,
+        };
+        let origin = self.0.origin(long);
+        Ok(Spans { origin, words })
+    }
+
+    fn read<T>(
+        &self,
+        long: &'static str,
+        text: &str,
+        read: impl FnOnce(&str) -> Result<T, Problem>,
+    ) -> Result<T, ConfigError> {
+        read(text).map_err(|Problem { problem, wanted }| ConfigError::BadValue {
+            origin: self.0.origin(long),
+            value: Quoted(text.to_owned()),
+            problem,
+            wanted,
+        })
+    }
+
+    fn frontends(&self) -> Result<Vec<Frontend>, ConfigError> {
+        let args = &self.0.args;
+        frontends::frontends(
+            &self.list("listen", &args.listen, DEFAULT_LISTEN, address::listen)?,
+            &self.list(
+                "target-v4",
+                &args.target_v4,
+                DEFAULT_TARGET_V4,
+                address::target_v4,
+            )?,
+            &self.list(
+                "target-v6",
+                &args.target_v6,
+                DEFAULT_TARGET_V6,
+                address::target_v6,
+            )?,
+        )
     }
 
     fn shards(&self) -> Result<Shards, ConfigError> {

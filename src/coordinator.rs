@@ -21,7 +21,7 @@ use self::list_file::{ListFile, Reloaded};
 use self::shards::Shards;
 pub use self::shards::ShardsError;
 use self::signal::{Signal, Signals};
-use crate::addr::Frontend;
+use crate::addr::{Frontend, spans};
 use crate::config::Config;
 use crate::cpus::{self, PlacementError};
 use crate::host::{self, HostError};
@@ -97,17 +97,17 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     let (mut list, allowed) = load_list(config, &readiness)?;
     let dialer = Dialer { mark: config.mark };
     dialer
-        .check_privileges(&config.targets)
+        .check_privileges(&config.frontends[0].targets)
         .map_err(|error| RunError::Privileges(error.to_string()))?;
     let placement = cpus::placement(&config.shards, &cpus::available()?)?;
     check_descriptors(config, placement.len());
     let listeners = listen::bind_all(
-        &frontends(config),
+        &config.frontends,
         config.protocols.tcp(),
         config.protocols.udp(),
         placement.len(),
     )?;
-    let addr = listeners[0][0].frontend.listen;
+    let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
     let routes = prepare_routes(config)?;
     let mut listeners = listeners.into_iter();
     let blueprint = |index: usize, lifeline, metrics| Blueprint {
@@ -124,15 +124,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         lifeline,
     };
     let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
-    info!(
-        listen_addr = %addr,
-        protocol = config.protocols.name(),
-        shards = placement.len(),
-        target_v4 = %config.targets.v4,
-        target_v6 = %config.targets.v6,
-        version = env!("CARGO_PKG_VERSION"),
-        "ready"
-    );
+    log_ready(config, &bound, placement.len());
 
     let supervised = supervise(&signals, &mut list, &mut shards);
     let result = or(supervised, async { Err((&mut driver).await.into()) }).await;
@@ -249,7 +241,7 @@ async fn reload(list: &mut ListFile, shards: &mut Shards) -> Result<(), ShardsEr
 /// Adds the routes if asked to; otherwise says what is missing.
 fn prepare_routes(config: &Config) -> Result<Option<InstalledRoutes>, RunError> {
     let mut plan = RoutePlan::new(
-        &config.targets,
+        config.frontends.iter().map(|frontend| frontend.targets),
         config.protocols.tcp(),
         config.protocols.udp(),
         config.table,
@@ -315,24 +307,30 @@ fn check_descriptors(config: &Config, shards: usize) {
     }
 }
 
-/// What the proxy listens on.
-fn frontends(config: &Config) -> Vec<Frontend> {
-    vec![Frontend {
-        listen: config.listen,
-        targets: config.targets,
-    }]
-}
-
 /// How many sockets each shard listens on.
 fn sockets(config: &Config) -> usize {
     let protocols = [config.protocols.tcp(), config.protocols.udp()];
     let protocols = protocols.into_iter().filter(|on| *on).count();
-    protocols * frontends(config).len()
+    protocols * config.frontends.len()
 }
 
 /// This shard's part of a number that is for the whole process.
 fn share(total: usize, shards: usize, index: usize) -> usize {
     (total / shards + usize::from(index < total % shards)).max(1)
+}
+
+/// What the process does, in one line when it begins to.
+fn log_ready(config: &Config, bound: &[Frontend], shards: usize) {
+    info!(
+        listen_addr = spans(bound.iter().map(|frontend| frontend.listen.0)),
+        ports = bound.len(),
+        protocol = config.protocols.name(),
+        shards,
+        target_v4 = spans(bound.iter().map(|frontend| frontend.targets.v4.into())),
+        target_v6 = spans(bound.iter().map(|frontend| frontend.targets.v6.into())),
+        version = env!("CARGO_PKG_VERSION"),
+        "ready"
+    );
 }
 
 /// What the process did, in one line at its end.

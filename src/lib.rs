@@ -53,6 +53,7 @@
 //! | pipes of a shard | 256, of which 64 are kept when idle |
 //! | UDP flows | `--max-flows`; never-answered ones go first |
 //! | one turn: accepts, bytes of a TCP direction (or rounds), replies of a flow, expiries | 64, 512 KiB (8), 32, 256 |
+//! | listening ports | 4096 |
 //! | log lines of one kind that repeat with every datagram | one a second and shard, with a count |
 //! | log lines waiting for a slow reader | 16,384, further ones are lost |
 //! | a list | 64 MiB, 1,000,000 prefixes |

@@ -37,6 +37,7 @@ mod kernel;
 mod message;
 mod netlink;
 mod plan;
+mod ports;
 mod rule;
 mod slot;
 

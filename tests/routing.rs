@@ -131,7 +131,7 @@ fn leftovers_of_killed_instances_are_removed_and_nothing_else() -> TestResult {
     isolated(|| {
         let mut other_plan = loopback_plan()?;
         other_plan.table = RouteTable::try_from(4_000_000_000)?;
-        other_plan.v6 = Some("[2001:db8::7]:25566".parse()?);
+        other_plan.v6 = vec!["[2001:db8::7]:25566".parse()?];
         if is_holder() {
             return hold(&other_plan);
         }
@@ -164,7 +164,7 @@ fn a_rule_of_higher_priority_is_noticed() -> TestResult {
     isolated(|| {
         let mut plan = loopback_plan()?;
         plan.udp = false;
-        plan.v6 = None;
+        plan.v6.clear();
         run("ip rule add from 127.0.0.1 blackhole priority 5")?;
         let installed = routing::install(&plan)?;
         assert!(matches!(
@@ -245,14 +245,14 @@ fn two_target_addresses_in_one_table_are_reported() -> TestResult {
     isolated(|| {
         let _first = routing::install(&loopback_plan()?)?;
         let mut other = loopback_plan()?;
-        other.v4 = Some("127.0.0.2:25565".parse()?);
+        other.v4 = vec!["127.0.0.2:25565".parse()?];
         let shared = RouteWarning::SharedTable {
             table: other.table,
             other: "127.0.0.1".parse()?,
         };
         assert_eq!(routing::install(&other)?.warnings(), [shared]);
         other.table = RouteTable::try_from(124)?;
-        other.v4 = Some("127.0.0.2:25567".parse()?);
+        other.v4 = vec!["127.0.0.2:25567".parse()?];
         assert_eq!(routing::install(&other)?.warnings(), []);
         Ok(())
     })
@@ -263,7 +263,7 @@ fn a_target_on_another_host_is_refused() -> TestResult {
     isolated(|| {
         let before = tables()?;
         let mut plan = loopback_plan()?;
-        plan.v4 = Some("192.0.2.7:25565".parse()?);
+        plan.v4 = vec!["192.0.2.7:25565".parse()?];
         let ip = IpAddr::from([192, 0, 2, 7]);
         let outcome = routing::install(&plan);
         assert!(matches!(outcome, Err(RoutingError::TargetNotLocal(it)) if it == ip));
@@ -309,8 +309,8 @@ fn without_the_capability_the_commands_are_told() -> TestResult {
 
 fn loopback_plan() -> TestResult<RoutePlan> {
     Ok(RoutePlan {
-        v4: Some(TARGET_V4),
-        v6: Some(TARGET_V6),
+        v4: vec![TARGET_V4],
+        v6: vec![TARGET_V6],
         tcp: true,
         udp: true,
         wildcard_udp: true,

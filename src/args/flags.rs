@@ -16,6 +16,8 @@ pub(crate) struct Flag {
 pub(crate) enum Takes {
     /// A value, always.
     Value,
+    /// As a value, which may be given several times: all of them count, as if typed with commas between.
+    List,
     /// A value, or nothing when the next argument is a flag or there is none: then this text is the value.
     ValueOr(&'static str),
     /// Nothing, or `=true` and `=false`.
@@ -30,6 +32,14 @@ impl Flag {
             long,
             others,
             takes: Takes::Value,
+        }
+    }
+
+    const fn list(long: &'static str, others: &'static [&'static str]) -> Self {
+        Self {
+            long,
+            others,
+            takes: Takes::List,
         }
     }
 
@@ -68,9 +78,9 @@ impl Flag {
 /// No name may be `port`, nor begin with `port-` or `service-`: Kubernetes sets `GLOMMPROXY_PORT` and its like in every
 /// container of a namespace that has a Service called `glommproxy`.
 pub(crate) const FLAGS: &[Flag] = &[
-    Flag::valued("listen", &["l", "listen-addr"]),
-    Flag::valued("target-v4", &["4", "ipv4"]),
-    Flag::valued("target-v6", &["6", "ipv6"]),
+    Flag::list("listen", &["l", "listen-addr"]),
+    Flag::list("target-v4", &["4", "ipv4"]),
+    Flag::list("target-v6", &["6", "ipv6"]),
     Flag::valued("protocol", &["p"]),
     Flag::valued("allowed-subnets", &["a", "allowed-networks"]),
     Flag::valued("close-after", &["c"]),

@@ -2,7 +2,7 @@
 //!
 //! The rules are those of Go's `flag` package (`FlagSet.parseOne`): one dash or two, the value behind `=` or as the
 //! next argument, switches without a value or with `=true`/`=false`, `--` or the first word that is no flag ends the
-//! flags, and of a flag given twice the last one counts.
+//! flags, and of a flag given twice the last one counts. Only lists differ from Go: all their values count.
 
 use super::flags::{self, FLAGS, Flag, Takes};
 use super::{ArgsError, Origin, Quoted, go_syntax};
@@ -60,14 +60,19 @@ pub(super) fn arguments(argv: impl IntoIterator<Item = OsString>) -> Result<Norm
         let origin = Origin::Flag(typed.spelled());
         let value = match (typed.value, flag.takes) {
             (Some(value), _) => value.to_owned(),
-            (None, Takes::Value) => next_value(&origin, words.next())?,
+            (None, Takes::Value | Takes::List) => next_value(&origin, words.next())?,
             (None, Takes::ValueOr(text)) => match words.next_if(|next| !is_flag(next)) {
                 Some(value) => value,
                 None => text.to_owned(),
             },
             (None, Takes::Switch | Takes::Missing) => "true".to_owned(),
         };
-        let value = checked(flag, &origin, value)?;
+        let mut value = checked(flag, &origin, value)?;
+        if flag.takes == Takes::List
+            && let Some((_, earlier)) = settings.given.get(flag.long)
+        {
+            value = format!("{earlier},{value}");
+        }
         settings.given.insert(flag.long, (origin, value));
     }
     settings.ignored = words.collect();
@@ -178,7 +183,7 @@ fn next_value(origin: &Origin, next: Option<String>) -> Result<String, ArgsError
 /// Turns a switch's value into `true` or `false`, and lets other values be.
 fn checked(flag: &Flag, origin: &Origin, value: String) -> Result<String, ArgsError> {
     match flag.takes {
-        Takes::Value | Takes::ValueOr(_) => Ok(value),
+        Takes::Value | Takes::List | Takes::ValueOr(_) => Ok(value),
         Takes::Switch | Takes::Missing => match go_syntax::boolean(&value) {
             Some(on) => Ok(on.to_string()),
             None => Err(ArgsError::NotABoolean {

@@ -89,19 +89,23 @@ fn the_environment_is_checked_too() {
 
 #[test]
 fn the_last_of_two_counts() {
-    let line = run(&[
-        "-l",
-        "a",
-        "--listen-addr=b",
-        "--quiet",
-        "-q=0",
-        "--listen",
-        "c",
-    ]);
+    let line = run(&["-m", "5", "--mark=6", "--quiet", "-q=0", "-mark", "7"]);
     assert_eq!(
-        (line.args.listen.as_deref(), line.args.quiet),
-        (Some("c"), Some(false))
+        (line.args.mark.as_deref(), line.args.quiet),
+        (Some("7"), Some(false))
     );
+    assert_eq!(line.origin("mark").to_string(), "-mark");
+}
+
+#[test]
+fn all_of_a_list_count() {
+    let environment = [("GLOMMPROXY_LISTEN", "x"), ("GLOMMPROXY_TARGET_V4", "y,z")];
+    let line = run_with(
+        &["-l", "a", "--listen-addr=b,c", "--listen", "d"],
+        &environment,
+    );
+    assert_eq!(line.args.listen.as_deref(), Some("a,b,c,d"));
+    assert_eq!(line.args.target_v4.as_deref(), Some("y,z"));
     assert_eq!(line.origin("listen").to_string(), "--listen");
 }
 

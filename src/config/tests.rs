@@ -1,6 +1,7 @@
 //! From the words of a command line to what they mean.
 
 use super::*;
+use crate::addr::{ListenAddr, Targets};
 use proptest::prelude::*;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -26,15 +27,21 @@ fn message(line: &[&str]) -> String {
     load_with(line, &[]).expect_err("is wrong").to_string()
 }
 
+fn frontend(listen: &str, v4: &str, v6: &str) -> Frontend {
+    Frontend {
+        listen: ListenAddr(listen.parse().expect("an address")),
+        targets: Targets {
+            v4: v4.parse().expect("an address"),
+            v6: v6.parse().expect("an address"),
+        },
+    }
+}
+
 #[test]
 fn nothing_typed_means_the_defaults() {
     let want = Config {
         protocols: Protocols::Tcp,
-        listen: ListenAddr("0.0.0.0:8443".parse().expect("an address")),
-        targets: Targets {
-            v4: "127.0.0.1:443".parse().expect("an address"),
-            v6: "[::1]:443".parse().expect("an address"),
-        },
+        frontends: vec![frontend("0.0.0.0:8443", "127.0.0.1:443", "[::1]:443")],
         target_v4_named: false,
         target_v6_named: false,
         allowed_subnets: None,
@@ -96,11 +103,7 @@ fn every_flag_has_its_effect() {
          1_000 -setup-routes -no-wildcard-udp -table 100 -log-format json -q -N word";
     let want = Config {
         protocols: Protocols::Both,
-        listen: ListenAddr("[::]:1".parse().expect("an address")),
-        targets: Targets {
-            v4: "127.0.0.2:2".parse().expect("an address"),
-            v6: "[::2]:3".parse().expect("an address"),
-        },
+        frontends: vec![frontend("[::]:1", "127.0.0.2:2", "[::2]:3")],
         target_v4_named: true,
         target_v6_named: true,
         allowed_subnets: Some(Path::new("list").into()),
@@ -276,6 +279,7 @@ fn word() -> impl Strategy<Value = String> {
     let value = prop_oneof![
         Just("127.0.0.1:80".to_owned()),
         Just("[fe80::1%lo]:80".to_owned()),
+        "127.0.0.1:[0-9]{1,5}-[0-9]{1,5}(,\\[::1\\]:[0-9]{1,5}-[0-9]{1,5}){0,2}",
         "[0-9a-fxob_+.-]{0,12}",
         "[0-9]{1,3}(-[0-9]{1,4})?(,[0-9]{1,4}){0,3}",
         "[\\[\\]0-9a-f:.%]{0,20}",

@@ -49,13 +49,16 @@ impl RouteCheck {
         family: &FamilyPlan,
         mark: Option<u32>,
     ) -> Result<(), NetlinkError> {
-        if !kernel.is_local(family.target)? {
-            self.warnings
-                .push(RouteWarning::TargetNotLocal(family.target));
-            return Ok(());
+        self.warnings.extend(family.shortcoming.clone());
+        let mut elsewhere = Vec::new();
+        for &target in &family.targets {
+            if !kernel.is_local(target)? {
+                self.warnings.push(RouteWarning::TargetNotLocal(target));
+                elsewhere.push(target);
+            }
         }
         for need in &family.needs {
-            if is_met(kernel, need, mark)? {
+            if elsewhere.contains(&need.reply.target) || is_met(kernel, need, mark)? {
                 continue;
             }
             let commands = missing_commands(kernel, family, need)?;
@@ -104,7 +107,7 @@ fn missing_commands(
     let routes = kernel.default_routes(family.family, family.route.table)?;
     match chosen(&routes) {
         None => commands.push(family.route.to_string()),
-        Some(found) if need.reply.wildcard && found.source != Some(family.target) => {
+        Some(found) if need.reply.wildcard && found.source != Some(family.route.source) => {
             commands.push(
                 family
                     .route

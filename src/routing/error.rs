@@ -41,6 +41,18 @@ pub enum RouteWarning {
         /// The other instance's target.
         other: IpAddr,
     },
+    /// The table's one route supplies one source address.
+    #[error(
+        "UDP servers bound to the wildcard address answer from {served}, the address of the first target, so they do not \
+         work at {}: bind those to their addresses, or run a glommproxy for each address, with a --table of its own",
+        list(.others)
+    )]
+    SeveralTargets {
+        /// The address that is supplied.
+        served: IpAddr,
+        /// The other targets' addresses.
+        others: Vec<IpAddr>,
+    },
     /// Rules and routes are there, and yet the kernel takes another way.
     #[error(
         "{replies} do not come back to this host although rule and route are there; look in `{ip} rule` for a rule \
@@ -101,6 +113,11 @@ impl RouteWarning {
             ip: need.rule.family.ip_tool(),
         }
     }
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    addresses.join(", ")
 }
 
 fn source_text(source: Option<IpAddr>) -> String {

@@ -36,11 +36,13 @@ pub fn install(plan: &RoutePlan) -> Result<InstalledRoutes, RoutingError> {
     let mut kernel = open()?;
     let (families, skipped) = present_families(&mut kernel, plan)?;
     for family in &families {
-        if !kernel
-            .is_local(family.target)
-            .map_err(while_doing("looking up the target"))?
-        {
-            return Err(RoutingError::TargetNotLocal(family.target));
+        for &target in &family.targets {
+            if !kernel
+                .is_local(target)
+                .map_err(while_doing("looking up the target"))?
+            {
+                return Err(RoutingError::TargetNotLocal(target));
+            }
         }
     }
 
@@ -177,6 +179,7 @@ fn installed_warnings(
     let mut warnings: Vec<RouteWarning> = other_instances
         .filter(|other| *other != source)
         .map(|other| RouteWarning::SharedTable { table, other })
+        .chain(family.shortcoming.clone())
         .collect();
     for need in &family.needs {
         if kernel.returns(&need.reply, None)? {

@@ -52,23 +52,37 @@ impl Kernel {
         Ok(answer.is_some_and(|route| route.header.kind == RouteType::Local))
     }
 
-    /// Whether this reply comes back to us, and with the server's address as its source.
+    /// Whether such replies come back to us from all ports, and with the server's address as their source.
     ///
-    /// The kernel itself is asked, as if it had the packet to send, so that every set-up that works counts, whatever
+    /// The kernel itself is asked, as if it had the packets to send, so that every set-up that works counts, whatever
     /// its rules look like.
     pub(super) fn returns(
         &mut self,
         reply: &Reply,
         mark: Option<u32>,
     ) -> Result<bool, NetlinkError> {
-        let Some(route) = self.look_up(reply_query(reply, mark))? else {
+        for port in reply.ports.ports() {
+            if !self.returns_from(reply, port, mark)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn returns_from(
+        &mut self,
+        reply: &Reply,
+        port: u16,
+        mark: Option<u32>,
+    ) -> Result<bool, NetlinkError> {
+        let Some(route) = self.look_up(reply_query(reply, port, mark))? else {
             return Ok(false);
         };
         let is_loopback = route.header.kind == RouteType::Local
             && route
                 .attributes
                 .contains(&RouteAttribute::Oif(LOOPBACK_INDEX));
-        let source = RouteAttribute::PrefSource(reply.target.ip().into());
+        let source = RouteAttribute::PrefSource(reply.target.into());
         Ok(is_loopback && (!reply.wildcard || route.attributes.contains(&source)))
     }
 

@@ -90,10 +90,10 @@ pub(super) fn rule_message(rule: &Rule) -> RuleMessage {
             .attributes
             .push(RuleAttribute::Source(source.addr()));
     }
-    if let Some((protocol, port)) = rule.service {
+    if let Some((protocol, ports)) = rule.service {
         let range = RulePortRange {
-            start: port,
-            end: port,
+            start: ports.first,
+            end: ports.last,
         };
         message
             .attributes
@@ -133,8 +133,9 @@ pub(super) fn route_message(family: Family) -> RouteMessage {
     message
 }
 
-pub(super) fn reply_query(reply: &Reply, mark: Option<u32>) -> RouteMessage {
-    let server = reply.target.ip();
+/// The question where such a reply goes that leaves from this port.
+pub(super) fn reply_query(reply: &Reply, port: u16, mark: Option<u32>) -> RouteMessage {
+    let server = reply.target;
     let client = match server {
         IpAddr::V4(_) => IpAddr::V4(CLIENT_V4),
         IpAddr::V6(_) => IpAddr::V6(CLIENT_V6),
@@ -144,7 +145,7 @@ pub(super) fn reply_query(reply: &Reply, mark: Option<u32>) -> RouteMessage {
     query.attributes = vec![
         RouteAttribute::Destination(client.into()),
         RouteAttribute::IpProto(ip_protocol(reply.protocol).into()),
-        RouteAttribute::Sport(reply.target.port()),
+        RouteAttribute::Sport(port),
     ];
     if !reply.wildcard {
         query.header.source_prefix_length = host_length(server);

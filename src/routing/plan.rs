@@ -3,16 +3,19 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use super::error::RouteWarning;
+use super::ports::PortRange;
 use super::rule::{Family, LocalRoute, Protocol, Rule};
 use crate::addr::Targets;
 
 /// The servers whose replies to spoofed clients must come back to this host, and how far we may go to get them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePlan {
-    /// The IPv4 server, or `None` to leave IPv4 alone.
-    pub v4: Option<SocketAddrV4>,
-    /// The IPv6 server, or `None` to leave IPv6 alone.
-    pub v6: Option<SocketAddrV6>,
+    /// The IPv4 servers; without one, IPv4 is left alone. UDP servers on the wildcard address can only be served at the
+    /// address of the first of them: it is the one that the route supplies.
+    pub v4: Vec<SocketAddrV4>,
+    /// The IPv6 servers; as for IPv4.
+    pub v6: Vec<SocketAddrV6>,
     /// Whether TCP is proxied.
     pub tcp: bool,
     /// Whether UDP is proxied.
@@ -56,9 +59,12 @@ pub struct ReservedTable(u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FamilyPlan {
     pub(super) family: Family,
-    pub(super) target: IpAddr,
+    /// The servers' addresses, each once. The first is the route's source.
+    pub(super) targets: Vec<IpAddr>,
     pub(super) needs: Vec<Need>,
     pub(super) route: LocalRoute,
+    /// What the rules and the route cannot do.
+    pub(super) shortcoming: Option<RouteWarning>,
 }
 
 /// A packet that has to find its way back to us, and the rule that makes it.
@@ -68,10 +74,12 @@ pub(super) struct Need {
     pub(super) rule: Rule,
 }
 
-/// A reply of the server to a client somewhere on the Internet, as the kernel sees it when it looks for a route.
+/// A reply of a server to a client somewhere on the Internet, as the kernel sees it when it looks for a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reply {
-    pub(super) target: SocketAddr,
+    pub(super) target: IpAddr,
+    /// The ports of the servers there, which all need the same.
+    pub(super) ports: PortRange,
     pub(super) protocol: Protocol,
     /// Whether the server is bound to the wildcard address, so that the route has to supply the source address.
     pub(super) wildcard: bool,
@@ -82,10 +90,16 @@ pub(super) struct Reply {
 impl RoutePlan {
     /// The plan for the families that have a target (port 0 is none), with UDP servers on the wildcard address included
     /// and no mark.
-    pub fn new(targets: &Targets, tcp: bool, udp: bool, table: RouteTable) -> Self {
+    pub fn new(
+        targets: impl IntoIterator<Item = Targets>,
+        tcp: bool,
+        udp: bool,
+        table: RouteTable,
+    ) -> Self {
+        let (v4, v6): (Vec<_>, Vec<_>) = targets.into_iter().map(|it| (it.v4, it.v6)).unzip();
         Self {
-            v4: Some(targets.v4).filter(|target| target.port() != 0),
-            v6: Some(targets.v6).filter(|target| target.port() != 0),
+            v4: v4.into_iter().filter(|target| target.port() != 0).collect(),
+            v6: v6.into_iter().filter(|target| target.port() != 0).collect(),
             tcp,
             udp,
             wildcard_udp: true,
@@ -104,50 +118,72 @@ impl RoutePlan {
     }
 
     pub(super) fn families(&self) -> Vec<FamilyPlan> {
-        let targets = [self.v4.map(SocketAddr::V4), self.v6.map(SocketAddr::V6)];
-        targets
-            .into_iter()
-            .flatten()
-            .map(|target| self.family(target))
+        let v4: Vec<SocketAddr> = self.v4.iter().copied().map(SocketAddr::V4).collect();
+        let v6: Vec<SocketAddr> = self.v6.iter().copied().map(SocketAddr::V6).collect();
+        [v4, v6]
+            .iter()
+            .filter_map(|servers| self.family(servers))
             .collect()
     }
 
-    fn family(&self, target: SocketAddr) -> FamilyPlan {
-        let protocols = [(self.tcp, Protocol::Tcp), (self.udp, Protocol::Udp)];
-        let enabled = protocols
-            .into_iter()
-            .filter(|(on, _)| *on)
-            .map(|(_, protocol)| protocol);
-        let mut needs: Vec<Need> = enabled
-            .map(|protocol| Need {
+    /// None without a server.
+    fn family(&self, servers: &[SocketAddr]) -> Option<FamilyPlan> {
+        let first = servers.first()?.ip();
+        let mut targets = Vec::new();
+        for server in servers {
+            if !targets.contains(&server.ip()) {
+                targets.push(server.ip());
+            }
+        }
+        let named = !self.unnamed.contains(&Family::of(first));
+        let wildcard = self.udp && self.wildcard_udp && named;
+        let mut needs = Vec::new();
+        for &target in &targets {
+            let of_target = servers.iter().filter(|server| server.ip() == target);
+            let ranges = PortRange::covering(of_target.map(SocketAddr::port));
+            needs.extend(self.needs(target, &ranges, wildcard && target == first));
+        }
+        let others = &targets[1..];
+        let shortcoming = (wildcard && !others.is_empty()).then(|| RouteWarning::SeveralTargets {
+            served: first,
+            others: others.to_vec(),
+        });
+        Some(FamilyPlan {
+            family: Family::of(first),
+            targets,
+            needs,
+            route: LocalRoute {
+                source: first,
+                table: self.table,
+            },
+            shortcoming,
+        })
+    }
+
+    /// What the servers at one address need, with those on the wildcard address or without.
+    fn needs(&self, target: IpAddr, ranges: &[PortRange], wildcard: bool) -> Vec<Need> {
+        let mut needs = Vec::new();
+        for (on, protocol) in [(self.tcp, Protocol::Tcp), (self.udp, Protocol::Udp)] {
+            needs.extend(ranges.iter().filter(|_| on).map(|&ports| Need {
                 reply: Reply {
                     target,
+                    ports,
                     protocol,
                     wildcard: false,
                 },
-                rule: Rule::for_bound_server(target, protocol, self.table),
-            })
-            .collect();
-        let named = !self.unnamed.contains(&Family::of(target.ip()));
-        if self.udp && self.wildcard_udp && named {
-            needs.push(Need {
-                reply: Reply {
-                    target,
-                    protocol: Protocol::Udp,
-                    wildcard: true,
-                },
-                rule: Rule::for_wildcard_udp_server(target, self.table),
-            });
+                rule: Rule::for_bound_server(target, ports, protocol, self.table),
+            }));
         }
-        FamilyPlan {
-            family: Family::of(target.ip()),
-            target: target.ip(),
-            needs,
-            route: LocalRoute {
-                source: target.ip(),
-                table: self.table,
+        needs.extend(ranges.iter().filter(|_| wildcard).map(|&ports| Need {
+            reply: Reply {
+                target,
+                ports,
+                protocol: Protocol::Udp,
+                wildcard: true,
             },
-        }
+            rule: Rule::for_wildcard_udp_server(Family::of(target), ports, self.table),
+        }));
+        needs
     }
 }
 
@@ -209,10 +245,15 @@ impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             target,
+            ports,
             protocol,
             wildcard,
         } = self;
-        write!(f, "{protocol} replies of {target}")?;
+        let first = SocketAddr::new(*target, ports.first);
+        write!(f, "{protocol} replies of {first}")?;
+        if ports.last > ports.first {
+            write!(f, "-{}", ports.last)?;
+        }
         if *wildcard {
             f.write_str(", were it bound to the wildcard address,")?;
         }
@@ -232,7 +273,7 @@ mod tests {
             v6: v6.parse()?,
         };
         Ok(RoutePlan::new(
-            &targets,
+            [targets],
             true,
             true,
             RouteTable::try_from(123)?,
@@ -276,7 +317,7 @@ mod tests {
     #[test]
     fn other_addresses_of_the_host_get_rules_for_the_server_port_only() -> TestResult {
         let mut plan = plan("192.0.2.7:443", "[2001:db8::7]:444")?;
-        plan.v6 = None;
+        plan.v6.clear();
         assert_eq!(
             plan.commands(),
             [
@@ -286,8 +327,8 @@ mod tests {
                 "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 443 table 123",
             ]
         );
-        plan.v4 = None;
-        plan.v6 = Some("[2001:db8::7]:444".parse()?);
+        plan.v4.clear();
+        plan.v6 = vec!["[2001:db8::7]:444".parse()?];
         plan.udp = false;
         assert_eq!(
             plan.commands(),
@@ -296,6 +337,55 @@ mod tests {
                 "ip -6 rule add from 2001:db8::7/128 iif lo ipproto tcp sport 444 table 123",
             ]
         );
+        Ok(())
+    }
+
+    #[test]
+    fn consecutive_ports_of_a_server_share_a_rule() -> TestResult {
+        let mut plan = plan("127.0.0.1:2458", "[::1]:0")?;
+        for port in ["2456", "2457", "2457", "9000"] {
+            plan.v4.push(format!("127.0.0.1:{port}").parse()?);
+        }
+        assert_eq!(
+            plan.commands(),
+            [
+                "ip route add local 0.0.0.0/0 dev lo src 127.0.0.1 table 123",
+                "ip rule add from 127.0.0.1/8 iif lo table 123",
+                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 2456-2458 table 123",
+                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 9000 table 123",
+            ]
+        );
+        plan.v4 = vec!["192.0.2.7:443".parse()?, "192.0.2.7:444".parse()?];
+        plan.udp = false;
+        assert_eq!(
+            plan.commands()[1..],
+            ["ip rule add from 192.0.2.7/32 iif lo ipproto tcp sport 443-444 table 123"]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn servers_at_several_addresses_are_each_served_but_for_wildcards() -> TestResult {
+        let mut plan = plan("127.0.0.1:1", "[::1]:0")?;
+        plan.v4.push("192.0.2.7:2".parse()?);
+        assert_eq!(
+            plan.commands(),
+            [
+                "ip route add local 0.0.0.0/0 dev lo src 127.0.0.1 table 123",
+                "ip rule add from 127.0.0.1/8 iif lo table 123",
+                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 1 table 123",
+                "ip rule add from 192.0.2.7/32 iif lo ipproto tcp sport 2 table 123",
+                "ip rule add from 192.0.2.7/32 iif lo ipproto udp sport 2 table 123",
+            ]
+        );
+        let shortcoming = |plan: &RoutePlan| plan.families()[0].shortcoming.clone();
+        let several = RouteWarning::SeveralTargets {
+            served: "127.0.0.1".parse()?,
+            others: vec!["192.0.2.7".parse()?],
+        };
+        assert_eq!(shortcoming(&plan), Some(several));
+        plan.wildcard_udp = false;
+        assert_eq!(shortcoming(&plan), None);
         Ok(())
     }
 

@@ -1,11 +1,12 @@
 //! One rule and one route, and the commands that add them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::plan::RouteTable;
+use super::ports::PortRange;
 
 /// All IPv4 loopback addresses, written as go-mmproxy's README writes it.
 const LOOPBACK_V4: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::LOCALHOST), 8);
@@ -29,7 +30,7 @@ pub(super) enum Protocol {
     Udp,
 }
 
-/// `ip rule add [from SOURCE] iif lo [ipproto P sport N] table T`.
+/// `ip rule add [from SOURCE] iif lo [ipproto P sport N-M] table T`.
 ///
 /// `iif lo` means "made on this host" (ip-rule(8)): forwarded packets never match. It also spares them the look into
 /// their ports that rules on ports otherwise cost (`fib_rule_requires_fldissect` in the kernel).
@@ -37,7 +38,7 @@ pub(super) enum Protocol {
 pub(super) struct Rule {
     pub(super) family: Family,
     pub(super) source: Option<IpNet>,
-    pub(super) service: Option<(Protocol, u16)>,
+    pub(super) service: Option<(Protocol, PortRange)>,
     pub(super) table: RouteTable,
 }
 
@@ -106,11 +107,11 @@ impl Rule {
     /// Packets from loopback addresses go nowhere else anyway, so all of them may match. Any other address of this host
     /// has traffic of its own, so there only the server's port does.
     pub(super) fn for_bound_server(
-        target: SocketAddr,
+        ip: IpAddr,
+        ports: PortRange,
         protocol: Protocol,
         table: RouteTable,
     ) -> Self {
-        let ip = target.ip();
         let family = Family::of(ip);
         if ip.is_loopback() {
             let source = match family {
@@ -127,15 +128,18 @@ impl Rule {
         Self {
             family,
             source: Some(IpNet::from(ip)),
-            service: Some((protocol, target.port())),
+            service: Some((protocol, ports)),
             table,
         }
     }
 
     /// `from 0.0.0.0/32` matches exactly the IPv4 packets that have no source address yet. An IPv6 rule with a source
     /// never matches such packets (`fib6_rule_match`: `RT6_LOOKUP_F_HAS_SADDR`), so it has to do without.
-    pub(super) fn for_wildcard_udp_server(target: SocketAddr, table: RouteTable) -> Self {
-        let family = Family::of(target.ip());
+    pub(super) fn for_wildcard_udp_server(
+        family: Family,
+        ports: PortRange,
+        table: RouteTable,
+    ) -> Self {
         let source = match family {
             Family::V4 => Some(IpNet::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
             Family::V6 => None,
@@ -143,7 +147,7 @@ impl Rule {
         Self {
             family,
             source,
-            service: Some((Protocol::Udp, target.port())),
+            service: Some((Protocol::Udp, ports)),
             table,
         }
     }
@@ -156,8 +160,8 @@ impl fmt::Display for Rule {
             write!(f, " from {source}")?;
         }
         f.write_str(" iif lo")?;
-        if let Some((protocol, port)) = self.service {
-            write!(f, " ipproto {protocol} sport {port}")?;
+        if let Some((protocol, ports)) = self.service {
+            write!(f, " ipproto {protocol} sport {ports}")?;
         }
         write!(f, " table {}", self.table)?;
         // Without a priority of its own it would be refused as equal to any rule for the same port and one source; see

@@ -5,6 +5,7 @@
 mod harness;
 mod lists;
 mod logs;
+mod many_ports;
 #[path = "../harness/namespace.rs"]
 mod namespace;
 mod routes;

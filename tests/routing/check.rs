@@ -42,8 +42,8 @@ fn the_commands_work_for_another_address_of_the_host() -> TestResult {
     isolated(|| {
         add_other_addresses()?;
         let mut plan = loopback_plan()?;
-        plan.v4 = Some("192.0.2.7:25565".parse()?);
-        plan.v6 = Some("[2001:db8::7]:25565".parse()?);
+        plan.v4 = vec!["192.0.2.7:25565".parse()?];
+        plan.v6 = vec!["[2001:db8::7]:25565".parse()?];
         let found = routing::check(&plan)?;
         assert_eq!(
             (found.missing.len(), found.missing_for_wildcard_udp.len()),
@@ -52,6 +52,41 @@ fn the_commands_work_for_another_address_of_the_host() -> TestResult {
         run(&found.missing.join(" && "))?;
         run(&found.missing_for_wildcard_udp.join(" && "))?;
         assert_eq!(routing::check(&plan)?, RouteCheck::default());
+        Ok(())
+    })
+}
+
+#[test]
+fn the_commands_work_for_ranges_of_ports() -> TestResult {
+    isolated(|| {
+        add_other_addresses()?;
+        let mut plan = loopback_plan()?;
+        plan.v4 = (0..300)
+            .map(|n| format!("192.0.2.7:{}", 3000 + n).parse())
+            .collect::<Result<_, _>>()?;
+        plan.v6.push("[::1]:25567".parse()?);
+        let found = routing::check(&plan)?;
+        assert_eq!(
+            found.missing_for_wildcard_udp,
+            [
+                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 3000-3299 table 123",
+                "ip -6 rule add iif lo ipproto udp sport 25566-25567 table 123 priority 1000",
+            ]
+        );
+        run(&found.missing.join(" && "))?;
+        // A rule that leaves out a port in the middle is not enough.
+        let wildcard = &found.missing_for_wildcard_udp;
+        for half in ["3000-3149", "3151-3299"] {
+            run(&wildcard[0].replace("3000-3299", half))?;
+        }
+        assert_eq!(
+            routing::check(&plan)?.missing_for_wildcard_udp,
+            found.missing_for_wildcard_udp
+        );
+        run(&wildcard.join(" && "))?;
+        assert_eq!(routing::check(&plan)?, RouteCheck::default());
+        // What is there serves the tool that sets it up, too.
+        assert_eq!(routing::install(&plan)?.warnings(), []);
         Ok(())
     })
 }

@@ -67,10 +67,10 @@ fn servers_that_choose_their_address_keep_their_own_way() -> TestResult {
         let client = SocketAddr::from(([10, 1, 2, 3], 5000));
         let other = UdpSocket::bind("192.0.2.7:0")?;
         let mut plan = loopback_plan()?;
-        plan.v4 = Some(SocketAddrV4::new(
+        plan.v4 = vec![SocketAddrV4::new(
             *TARGET_V4.ip(),
             other.local_addr()?.port(),
-        ));
+        )];
         let _installed = routing::install(&plan)?;
         // The same port as the server's, but another address: no rule of ours, so no route out of this namespace.
         let sent = other.send_to(b"hello", client);
@@ -84,11 +84,11 @@ fn servers_that_choose_their_address_keep_their_own_way() -> TestResult {
 
 fn plan_for(target: SocketAddr) -> TestResult<RoutePlan> {
     let mut plan = loopback_plan()?;
-    plan.v4 = None;
-    plan.v6 = None;
+    plan.v4.clear();
+    plan.v6.clear();
     match target {
-        SocketAddr::V4(target) => plan.v4 = Some(target),
-        SocketAddr::V6(target) => plan.v6 = Some(target),
+        SocketAddr::V4(target) => plan.v4 = vec![target],
+        SocketAddr::V6(target) => plan.v6 = vec![target],
     }
     Ok(plan)
 }

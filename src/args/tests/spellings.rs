@@ -78,7 +78,7 @@ fn every_spelling_of_every_flag() {
         {
             let origin = Origin::Flag(spelled.clone());
             match flag.takes {
-                Takes::Value | Takes::ValueOr(_) => {
+                Takes::Value | Takes::List | Takes::ValueOr(_) => {
                     for line in [vec![&*spelled, "5=x"], vec![&*format!("{spelled}=5=x")]] {
                         let line = run(&line);
                         assert_eq!(field(&line.args, long).as_deref(), Some("5=x"), "{spelled}");
@@ -109,7 +109,7 @@ fn every_variable() {
         let name = flag.variable();
         let origin = Origin::Variable(name.clone());
         match flag.takes {
-            Takes::Value | Takes::ValueOr(_) => {
+            Takes::Value | Takes::List | Takes::ValueOr(_) => {
                 let line = run_with(&[], &[(&name, "x")]);
                 assert_eq!(field(&line.args, flag.long).as_deref(), Some("x"), "{name}");
                 assert_eq!(line.origin(flag.long), origin);

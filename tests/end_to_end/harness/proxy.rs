@@ -49,7 +49,7 @@ impl ProxyBuilder {
         self
     }
 
-    /// Listening elsewhere than on 127.0.0.1. The port should be 0.
+    /// Listening elsewhere than on 127.0.0.1. The port should be 0; ranges of ports are for hosts of the test's own.
     pub(crate) fn listen(mut self, addr: &str) -> Self {
         addr.clone_into(&mut self.listen);
         self
@@ -106,7 +106,7 @@ impl ProxyBuilder {
         let stderr = process.stderr.take().ok_or("no standard error")?;
         Ok(Proxy {
             process,
-            addr: self.listen.parse()?,
+            addr: first_of(&self.listen)?,
             log: Log::read(stdout),
             stderr: Log::read(stderr),
         })
@@ -163,6 +163,11 @@ impl Proxy {
     /// Where it is reached: on loopback if it listens everywhere.
     pub(crate) fn addr(&self) -> SocketAddr {
         reachable(self.addr)
+    }
+
+    /// Where it is reached on another port.
+    pub(crate) fn addr_on(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.addr().ip(), port)
     }
 
     /// Where it is reached at another address of this host.
@@ -230,7 +235,7 @@ impl Proxy {
     fn wait_ready(&self) -> TestResult<SocketAddr> {
         let ready = self.wait_for_message("ready")?;
         let addr = ready["listen_addr"].as_str().ok_or("no listen_addr")?;
-        Ok(addr.parse()?)
+        first_of(addr)
     }
 
     fn wait_in_time(&mut self) -> TestResult<ExitStatus> {
@@ -247,6 +252,12 @@ impl Proxy {
         patience.join().map_err(|_| "the waiting thread panicked")?;
         Ok(status?)
     }
+}
+
+/// The first address of a list with ranges.
+fn first_of(list: &str) -> TestResult<SocketAddr> {
+    let first = list.split([',', '-']).next().unwrap_or_default();
+    Ok(first.parse()?)
 }
 
 impl Drop for Proxy {
