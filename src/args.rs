@@ -43,7 +43,7 @@ use std::fmt;
             -V, --version prints the version.\n\n\
             Also understood are --listen-addr, --ipv4 and --ipv6 of mmproxy-rs and\n\
             --allowed-networks of Cloudflare's mmproxy. This version does not have\n\
-            --force-real-client-port (-P), --dynamic-destination, --listen-transparent.",
+            --force-real-client-port (-P), --listen-transparent.",
     error_code(1, "the command line is wrong, or the proxy cannot start")
 )]
 pub struct Args {
@@ -72,6 +72,14 @@ pub struct Args {
     /// file with the subnets of the load balancers, one a line; others may not connect (default: everybody may)
     #[argh(option, short = 'a')]
     pub allowed_subnets: Option<String>,
+
+    /// connect clients to the address and port that their PROXY header names as the destination
+    #[argh(option)]
+    pub dynamic_destination: Option<bool>,
+
+    /// file with the subnets these destinations may be in, one a line (default: this host's own addresses)
+    #[argh(option)]
+    pub allowed_destinations: Option<String>,
 
     /// seconds without a datagram after which the socket of a UDP client is closed (default: 60)
     #[argh(option, short = 'c')]

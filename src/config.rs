@@ -32,6 +32,11 @@ pub struct Config {
     pub target_v6_named: bool,
     /// The file of the subnets whose peers may connect (`--allowed-subnets`); `None` lets everybody in.
     pub allowed_subnets: Option<PathBuf>,
+    /// Whether a PROXY header's destination is the target (`--dynamic-destination`).
+    pub dynamic_destination: bool,
+    /// The file of the subnets these may be in (`--allowed-destinations`); `None` leaves them this host's own addresses.
+    /// Only with `dynamic_destination`.
+    pub allowed_destinations: Option<PathBuf>,
     /// How long a UDP flow may be idle (`--close-after`; default 60 s). Zero, which go-mmproxy accepts, is the shortest
     /// there is: idle at the next look is too long.
     pub close_after: Duration,
@@ -176,6 +181,15 @@ pub enum ConfigError {
         /// How many it names.
         ports: usize,
     },
+    /// `--allowed-destinations` without `--dynamic-destination`.
+    #[error(
+        "{list_origin} is for destinations that PROXY headers name, and they are not read without \
+         --dynamic-destination: add that, or remove {list_origin}"
+    )]
+    DestinationsNotDynamic {
+        /// The flag or variable of the list.
+        list_origin: Origin,
+    },
     /// `--listeners` and `--cpus` ask for different numbers of shards.
     #[error(
         "{listeners_origin} asks for {listeners} listeners, but {cpus_origin} names CPUs for {cpus}: remove one of them"
@@ -236,6 +250,8 @@ impl TryFrom<CommandLine> for Config {
                 .as_ref()
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            dynamic_destination: args.dynamic_destination.unwrap_or(false),
+            allowed_destinations: value.allowed_destinations()?,
             close_after: value
                 .of("close-after", &args.close_after, values::close_after)?
                 .unwrap_or(Duration::from_secs(60)),
@@ -384,6 +400,19 @@ impl Check<'_> {
                 address::target_v6,
             )?,
         )
+    }
+
+    /// A list that is not asked is a misunderstanding, and so is one without a name.
+    fn allowed_destinations(&self) -> Result<Option<PathBuf>, ConfigError> {
+        let args = &self.0.args;
+        let given = &args.allowed_destinations;
+        let path = self.of("allowed-destinations", given, values::path)?;
+        if path.is_some() && !args.dynamic_destination.unwrap_or(false) {
+            return Err(ConfigError::DestinationsNotDynamic {
+                list_origin: self.0.origin("allowed-destinations"),
+            });
+        }
+        Ok(path)
     }
 
     fn shards(&self) -> Result<Shards, ConfigError> {

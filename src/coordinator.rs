@@ -2,6 +2,7 @@
 //!
 //! It runs on an executor of its own, which is not pinned and has next to nothing to do while the shards work.
 
+mod destinations;
 mod list_file;
 mod shards;
 mod signal;
@@ -55,6 +56,11 @@ pub enum RunError {
     /// A list is unreadable or wrong.
     #[error("{0}; it is not started without its list, as everybody could then pose as any client")]
     List(#[from] ListError),
+    /// The list of destinations is unreadable or wrong.
+    #[error(
+        "{0}; it is not started without the list, as headers could then name other destinations"
+    )]
+    Destinations(ListError),
     /// `--cpus` cannot be had.
     #[error(transparent)]
     Placement(#[from] PlacementError),
@@ -95,6 +101,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     // First of all, so that a signal during the start does not leave routes behind.
     let signals = Signals::new(&readiness)?;
     let (mut list, allowed) = load_list(config, &readiness)?;
+    let (mut places, destinations) = destinations::load(config, &readiness)?;
     let dialer = Dialer { mark: config.mark };
     dialer
         .check_privileges(&config.frontends[0].targets)
@@ -116,6 +123,8 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         listeners: listeners.next().unwrap_or_default(),
         dialer: dialer.clone(),
         allowed: allowed.clone(),
+        dynamic_destination: config.dynamic_destination,
+        destinations: destinations.clone(),
         header_timeout: config.header_timeout,
         connect_timeout: config.connect_timeout,
         close_after: config.close_after,
@@ -126,7 +135,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
     log_ready(config, &bound, placement.len());
 
-    let supervised = supervise(&signals, &mut list, &mut shards);
+    let supervised = supervise(&signals, &mut list, &mut places, &mut shards);
     let result = or(supervised, async { Err((&mut driver).await.into()) }).await;
     let metrics = shards.metrics();
     shards.stop().await;
@@ -157,24 +166,27 @@ fn keep_turning() {
 async fn supervise(
     signals: &Signals,
     list: &mut Option<ListFile>,
+    places: &mut Option<ListFile>,
     shards: &mut Shards,
 ) -> Result<(), RunError> {
     enum Event {
         Signal(Signal),
         ListTouched,
+        PlacesTouched,
         Ended(ShardsError),
     }
     loop {
         let list_touched = async {
-            match list {
-                Some(list) => list.changed().await,
-                None => std::future::pending().await,
-            }
+            touched(list).await;
             Event::ListTouched
+        };
+        let places_touched = async {
+            touched(places).await;
+            Event::PlacesTouched
         };
         let signal = async { Event::Signal(signals.next().await) };
         let ended = async { Event::Ended(shards.watch().await) };
-        match or(ended, or(signal, list_touched)).await {
+        match or(ended, or(signal, or(list_touched, places_touched))).await {
             Event::Signal(Signal::Stop) => {
                 info!("stopping");
                 return Ok(());
@@ -185,6 +197,15 @@ async fn supervise(
                     list.look_again();
                     reload(list, shards).await?;
                 }
+                if let Some(places) = places {
+                    places.look_again();
+                    destinations::reload(places, shards).await?;
+                }
+            }
+            Event::PlacesTouched => {
+                if let Some(places) = places {
+                    destinations::reload(places, shards).await?;
+                }
             }
             Event::ListTouched => {
                 if let Some(list) = list {
@@ -193,6 +214,14 @@ async fn supervise(
             }
             Event::Ended(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Waits until a list may have changed; for ever without one.
+async fn touched(list: &mut Option<ListFile>) {
+    match list {
+        Some(list) => list.changed().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -345,6 +374,8 @@ fn log_totals(shards: &[Arc<ShardMetrics>]) {
         peers_refused = total(|m| &m.tcp.peers_refused) + total(|m| &m.udp.peers_refused),
         header_errors = total(|m| &m.tcp.header_errors) + total(|m| &m.udp.header_errors),
         sources_refused = total(|m| &m.tcp.sources_refused) + total(|m| &m.udp.sources_refused),
+        destinations_refused =
+            total(|m| &m.tcp.destinations_refused) + total(|m| &m.udp.destinations_refused),
         dial_errors = total(|m| &m.tcp.dial_errors) + total(|m| &m.udp.dial_errors),
         upstream_errors = total(|m| &m.udp.upstream_errors),
         downstream_errors = total(|m| &m.udp.downstream_errors),

@@ -32,10 +32,10 @@
 //! # The path of a byte over TCP
 //!
 //! Accept → is the peer allowed? (before a byte is read) → the preface: a complete [`header`], under a deadline and a cap
-//! → can the source be a client's ([`addr::ClientAddr::believe`])? → dial from that address (`transparent`) → the first
-//! bytes → relay both directions until both have ended. A direction copies through the shard's one page buffer while
-//! messages are small, and splices through a pooled pipe while they are bulk (`tcp::half`). The end of a stream is passed
-//! on as an end, a reset as a reset.
+//! → can the source be a client's ([`addr::ClientAddr::believe`])? → which server is it for, and may it be had
+//! (`destination`)? → dial from that address (`transparent`) → the first bytes → relay both directions until both have
+//! ended. A direction copies through the shard's one page buffer while messages are small, and splices through a pooled
+//! pipe while they are bulk (`tcp::half`). The end of a stream is passed on as an end, a reset as a reset.
 //!
 //! # The path of a datagram
 //!
@@ -82,6 +82,7 @@ pub mod args;
 pub mod config;
 pub mod coordinator;
 pub mod cpus;
+mod destination;
 pub mod header;
 pub mod host;
 mod listen;

@@ -30,6 +30,8 @@ pub struct TcpMetrics {
     pub header_errors: Counter,
     /// Ended because the header told an address that no client can have.
     pub sources_refused: Counter,
+    /// Ended because the header named a destination that is not allowed.
+    pub destinations_refused: Counter,
     /// Ended because there was no connection to the server.
     pub dial_errors: Counter,
     /// Connections to the server from the client's address, but not its port.
@@ -59,6 +61,8 @@ pub struct UdpMetrics {
     pub header_errors: Counter,
     /// Dropped because the header told an address that no client can have.
     pub sources_refused: Counter,
+    /// Dropped because the header named a destination that is not allowed.
+    pub destinations_refused: Counter,
     /// Dropped because no socket could be had for their flow.
     pub dial_errors: Counter,
     /// Errors on the way to the server, most of them "connection refused": nobody listens there.

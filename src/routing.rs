@@ -47,9 +47,30 @@ pub use install::{InstalledRoutes, install};
 pub use plan::{ReservedTable, RoutePlan, RouteTable};
 pub use rule::Family;
 
+use std::io;
+use std::net::IpAddr;
+
 use kernel::{DefaultRoute, Kernel};
 use netlink::NetlinkError;
 use plan::FamilyPlan;
+
+/// The addresses of this host, as its kernel tells them. Unlike all else here it is for use at any time: nothing but the
+/// kernel's lock of its routes can hold up an answer.
+pub(crate) struct OwnAddresses(Kernel);
+
+// === impl OwnAddresses ===
+
+impl OwnAddresses {
+    /// Opens a netlink socket in this thread's network namespace.
+    pub(crate) fn open() -> io::Result<Self> {
+        Kernel::open().map(Self)
+    }
+
+    /// Whether packets to this address are delivered on this host.
+    pub(crate) fn contain(&mut self, ip: IpAddr) -> io::Result<bool> {
+        self.0.is_local(ip).map_err(NetlinkError::into_io)
+    }
+}
 
 fn open() -> Result<Kernel, RoutingError> {
     Kernel::open().map_err(|cause| RoutingError::System {

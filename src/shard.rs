@@ -23,6 +23,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use self::lists::Lists;
 use self::readiness::Readiness;
+use crate::destination::Destinations;
 use crate::listen::Listener;
 use crate::metrics::ShardMetrics;
 use crate::subnets::SubnetSet;
@@ -62,6 +63,10 @@ pub(crate) struct Blueprint {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) dialer: Dialer,
     pub(crate) allowed: Option<Arc<SubnetSet>>,
+    /// Whether headers choose the target (`--dynamic-destination`) …
+    pub(crate) dynamic_destination: bool,
+    /// … and which they may, if a list says.
+    pub(crate) destinations: Option<Arc<SubnetSet>>,
     pub(crate) header_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) close_after: Duration,
@@ -76,6 +81,8 @@ pub(crate) struct Blueprint {
 pub(crate) enum Command {
     /// A new allow list.
     Allow(Arc<SubnetSet>),
+    /// A new list of destinations.
+    AllowDestinations(Arc<SubnetSet>),
     /// Nothing, but to answer. Repeated until the shard does, since it can sleep through any command.
     Nudge,
     /// End, with all connections and flows.
@@ -115,7 +122,12 @@ pub(crate) fn spawn(
 
 async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<(), ShardError> {
     let readiness = Readiness::new().map_err(ShardError::Readiness)?;
-    let lists = Rc::new(Lists::new(blueprint.allowed));
+    let lists = Rc::new(Lists::new(blueprint.allowed, blueprint.destinations));
+    let destinations = Rc::new(Destinations::new(
+        blueprint.dynamic_destination,
+        Rc::clone(&lists),
+        blueprint.listeners.iter().map(|it| &it.frontend),
+    ));
     // All sessions enter it: closing it is what draining will be.
     let gate = Gate::new();
     let mut tcp_listeners = Vec::new();
@@ -134,6 +146,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             readiness: readiness.clone(),
             dialer: blueprint.dialer.clone(),
             lists: Rc::clone(&lists),
+            destinations: Rc::clone(&destinations),
             header_timeout: blueprint.header_timeout,
             connect_timeout: blueprint.connect_timeout,
             pages: RefCell::new(glommio::allocate_dma_buffer(PAGES_LEN)),
@@ -151,6 +164,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             readiness: readiness.clone(),
             dialer: blueprint.dialer,
             lists: Rc::clone(&lists),
+            destinations,
             flows_max: blueprint.flows_max,
             close_after: blueprint.close_after,
             metrics: blueprint.metrics,
@@ -176,6 +190,7 @@ async fn obey(commands: SharedReceiver<Command>, lists: &Lists) -> Result<(), Sh
     loop {
         match commands.recv().await {
             Some(Command::Allow(allowed)) => lists.set_allowed(allowed),
+            Some(Command::AllowDestinations(list)) => lists.set_destinations(list),
             Some(Command::Nudge) => {}
             Some(Command::Stop) => return Ok(()),
             None => return Err(ShardError::Orphaned),

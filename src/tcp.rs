@@ -22,6 +22,7 @@ use socket2::Socket;
 
 use self::pipes::PipePool;
 use crate::addr::{Frontend, PeerAddr};
+use crate::destination::Destinations;
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
 use crate::shard::lists::Lists;
@@ -48,6 +49,7 @@ pub(crate) struct Tcp {
     pub(crate) readiness: Readiness,
     pub(crate) dialer: Dialer,
     pub(crate) lists: Rc<Lists>,
+    pub(crate) destinations: Rc<Destinations>,
     pub(crate) header_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) pages: Pages,

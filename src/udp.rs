@@ -24,6 +24,7 @@ use socket2::Socket;
 use self::alarm::Alarm;
 use self::flow::{Flow, FlowId, FlowTable, FrontendId};
 use crate::addr::{Frontend, PeerAddr};
+use crate::destination::Destinations;
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
 use crate::shard::lists::Lists;
@@ -39,6 +40,7 @@ pub(crate) struct UdpSettings {
     pub(crate) readiness: Readiness,
     pub(crate) dialer: Dialer,
     pub(crate) lists: Rc<Lists>,
+    pub(crate) destinations: Rc<Destinations>,
     pub(crate) flows_max: usize,
     pub(crate) close_after: Duration,
     pub(crate) metrics: Arc<ShardMetrics>,
@@ -99,6 +101,7 @@ struct Limits {
     peer: RateLimited,
     header: RateLimited,
     source: RateLimited,
+    destination: RateLimited,
     dial: RateLimited,
     port: RateLimited,
     evicted: RateLimited,
@@ -225,6 +228,7 @@ impl Limits {
             peer: RateLimited::new(),
             header: RateLimited::new(),
             source: RateLimited::new(),
+            destination: RateLimited::new(),
             dial: RateLimited::new(),
             port: RateLimited::new(),
             evicted: RateLimited::new(),

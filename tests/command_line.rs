@@ -87,6 +87,16 @@ const BAD: &[(&str, &[&str], &str)] = &[
         "--allowed-networks needs a value",
     ),
     (
+        "--dynamic-destination",
+        &["-dynamic-destination=yes"],
+        r#"-dynamic-destination "yes" is neither"#,
+    ),
+    (
+        "--allowed-destinations",
+        &["--allowed-destinations=x"],
+        "--allowed-destinations is for destinations",
+    ),
+    (
         "--close-after",
         &["-close-after", "1m"],
         r#"-close-after "1m" is no whole number"#,
@@ -168,12 +178,7 @@ fn every_listed_flags_bad_input_is_refused_in_one_line() {
 
 #[test]
 fn what_this_version_does_not_have_is_refused_by_name() {
-    for flag in [
-        "-P",
-        "--force-real-client-port",
-        "-dynamic-destination",
-        "-listen-transparent",
-    ] {
+    for flag in ["-P", "--force-real-client-port", "-listen-transparent"] {
         let line = refused(glommproxy().arg(flag));
         assert!(
             line.starts_with(&format!("glommproxy: {flag}: this version")),

@@ -98,6 +98,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::valued("header-timeout", &[]),
     Flag::valued("connect-timeout", &[]),
     Flag::valued("max-flows", &[]),
+    Flag::switch("dynamic-destination", &[]),
+    Flag::valued("allowed-destinations", &[]),
     Flag::switch("setup-routes", &[]),
     Flag::switch("no-wildcard-udp", &[]),
     Flag::valued("table", &["t"]),
@@ -105,7 +107,6 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::switch("quiet", &["q"]),
     Flag::switch("do-not-sandbox", &["N"]),
     Flag::missing("force-real-client-port", &["P"]),
-    Flag::missing("dynamic-destination", &[]),
     Flag::missing("listen-transparent", &[]),
 ];
 

@@ -272,8 +272,8 @@ fn what_cannot_be_read_is_named() {
             "--quiet \"maybe\" is neither true nor false",
         ),
         (
-            &["-dynamic-destination"],
-            "-dynamic-destination: this version of glommproxy does not have it: remove it to run without",
+            &["-force-real-client-port"],
+            "-force-real-client-port: this version of glommproxy does not have it: remove it to run without",
         ),
     ];
     for (line, want) in cases {

@@ -45,6 +45,8 @@ fn nothing_typed_means_the_defaults() {
         target_v4_named: false,
         target_v6_named: false,
         allowed_subnets: None,
+        dynamic_destination: false,
+        allowed_destinations: None,
         close_after: Duration::from_secs(60),
         shards: Shards::Count {
             shards: cpus::default_shards(),
@@ -99,6 +101,7 @@ fn the_defaults_are_those_of_the_help_text() {
 #[test]
 fn every_flag_has_its_effect() {
     let line = "-l [::]:1 -4 127.0.0.2:2 -6 [::2]:3 -p both -allowed-subnets list -close-after 0 \
+         -dynamic-destination -allowed-destinations places \
          -listeners 10 -mark 0x7b -v 1 -no-pin -header-timeout 0.5 -connect-timeout 7 -max-flows \
          1_000 -setup-routes -no-wildcard-udp -table 100 -log-format json -q -N word";
     let want = Config {
@@ -107,6 +110,8 @@ fn every_flag_has_its_effect() {
         target_v4_named: true,
         target_v6_named: true,
         allowed_subnets: Some(Path::new("list").into()),
+        dynamic_destination: true,
+        allowed_destinations: Some(Path::new("places").into()),
         close_after: Duration::ZERO,
         shards: Shards::Count {
             shards: NonZeroUsize::new(10).expect("not zero"),
@@ -172,6 +177,24 @@ fn named_cpus_are_the_shards() {
     );
 }
 
+#[test]
+fn a_list_of_destinations_needs_destinations() {
+    let line = [
+        "--allowed-destinations=places",
+        "-dynamic-destination=false",
+    ];
+    assert_eq!(
+        message(&line),
+        "--allowed-destinations is for destinations that PROXY headers name, and they are not read without \
+         --dynamic-destination: add that, or remove --allowed-destinations"
+    );
+    // No name is not no list: that would be another set of destinations.
+    assert_eq!(
+        message(&["-allowed-destinations=", "-dynamic-destination"]),
+        "-allowed-destinations \"\" is empty: want the name of a file"
+    );
+}
+
 /// A value that is wrong for each flag, and the end of the message.
 fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
     Some(match long {
@@ -217,12 +240,13 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
              want a number from 1 to 4294967295 without 253 to 255, such as 123",
         ),
         "log-format" => ("xml", "is no log format: want text or json"),
-        "no-pin" | "setup-routes" | "no-wildcard-udp" | "quiet" | "do-not-sandbox" => {
-            ("maybe", "is neither true nor false")
-        }
-        "force-real-client-port" | "dynamic-destination" | "listen-transparent" => {
-            ("2", "is neither true nor false")
-        }
+        "no-pin"
+        | "dynamic-destination"
+        | "setup-routes"
+        | "no-wildcard-udp"
+        | "quiet"
+        | "do-not-sandbox" => ("maybe", "is neither true nor false"),
+        "force-real-client-port" | "listen-transparent" => ("2", "is neither true nor false"),
         _ => return None,
     })
 }
@@ -231,7 +255,7 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
 fn every_flags_bad_value_is_named_with_what_would_be_right() {
     for flag in args::flags::FLAGS {
         // Any text may be the name of a file.
-        if flag.long == "allowed-subnets" {
+        if ["allowed-subnets", "allowed-destinations"].contains(&flag.long) {
             continue;
         }
         let Some((value, end)) = bad_value(flag.long) else {

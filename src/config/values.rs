@@ -6,6 +6,7 @@ use crate::cpus::{CPU_MAX, SHARDS_MAX};
 use crate::routing::RouteTable;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The longest `--close-after`, in seconds: 68 years, for those who write a large number to mean never.
@@ -28,6 +29,14 @@ pub(super) fn protocols(text: &str) -> Result<Protocols, Problem> {
         "both" => Ok(Protocols::Both),
         _ => Err(Problem::new("is no protocol", "tcp, udp or both")),
     }
+}
+
+/// The name of a file.
+pub(super) fn path(text: &str) -> Result<PathBuf, Problem> {
+    if text.is_empty() {
+        return Err(Problem::new("is empty", "the name of a file"));
+    }
+    Ok(PathBuf::from(text))
 }
 
 /// `--log-format`

@@ -115,6 +115,18 @@ impl Shards {
         Ok(())
     }
 
+    /// Sends a new list of allowed destinations to all.
+    pub(super) async fn allow_destinations(
+        &mut self,
+        destinations: &Arc<SubnetSet>,
+    ) -> Result<(), ShardsError> {
+        for shard in &mut self.0 {
+            let command = Command::AllowDestinations(Arc::clone(destinations));
+            shard.send(command).await?;
+        }
+        Ok(())
+    }
+
     /// Waits until a shard ends, which none does unasked, and tells why. May be dropped and called again at any time.
     ///
     /// Meanwhile it nudges shards that do not answer a command: glommio 0.9 can go to sleep with tasks to run when another

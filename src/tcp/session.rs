@@ -1,6 +1,7 @@
 //! One connection: header, dial, relay.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use super::preface::{self, Preface, PrefaceError};
 use super::relay::{Closed, FirstBytes, relay, reset_on_close};
 use super::{Stream, Tcp};
 use crate::addr::{ClientAddr, Frontend, SourceError};
+use crate::destination::DestinationError;
 use crate::header::Origin;
 use crate::logging::Subject;
 use crate::shard::deadline::within;
-use crate::transparent::{DialError, Dialer, Upstream};
+use crate::transparent::{DialError, Upstream};
 
 /// Why a connection was not relayed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,8 @@ enum SessionError {
     HeaderTimedOut(Duration),
     #[error("{0}")]
     Source(#[from] SourceError),
+    #[error("{0}")]
+    Destination(#[from] DestinationError),
     #[error("{0}")]
     Dial(#[from] DialError),
     /// Out of memory, or of `fs.epoll.max_user_watches`.
@@ -71,12 +75,18 @@ async fn serve(
     let preface = within(tcp.header_timeout, preface::read(&downstream, &tcp.pages)).await;
     let Preface { origin, rest } =
         preface.ok_or(SessionError::HeaderTimedOut(tcp.header_timeout))??;
-    let client = match origin {
-        Origin::Proxied { source, .. } => Some(ClientAddr::believe(source, subject.peer())?),
-        Origin::Local => None,
+    let (client, named) = match origin {
+        Origin::Proxied {
+            source,
+            destination,
+        } => {
+            let client = ClientAddr::believe(source, subject.peer())?;
+            (Some(client), Some(destination))
+        }
+        Origin::Local => (None, None),
     };
     subject.set_client(client);
-    let (upstream, first) = match dial(tcp, frontend, client, rest, subject).await {
+    let (upstream, first) = match dial(tcp, frontend, client, named, rest, subject).await {
         Ok(dialed) => dialed,
         Err(error) => {
             // The client learns at once, as if the server itself had refused.
@@ -92,11 +102,16 @@ async fn dial(
     tcp: &Tcp,
     frontend: &Frontend,
     client: Option<ClientAddr>,
+    named: Option<SocketAddr>,
     mut rest: Vec<u8>,
     subject: &mut Subject,
 ) -> Result<(Stream, FirstBytes), SessionError> {
-    let target = Dialer::target(&frontend.targets, client, subject.peer())?;
+    let peer = subject.peer();
+    let target = tcp
+        .destinations
+        .target(&frontend.targets, client, named, peer)?;
     subject.set_target(target);
+    tcp.destinations.permit(target, client, peer)?;
     let Upstream {
         socket,
         port_replaced,
@@ -164,6 +179,7 @@ impl SessionError {
         match self {
             Self::Preface(_) | Self::HeaderTimedOut(_) => &metrics.header_errors,
             Self::Source(_) => &metrics.sources_refused,
+            Self::Destination(_) => &metrics.destinations_refused,
             Self::Dial(_) | Self::Watch(_) => &metrics.dial_errors,
         }
     }

@@ -10,7 +10,7 @@ use crate::addr::{ClientAddr, PeerAddr};
 use crate::header::{self, Decoded, HeaderError, Origin, Transport};
 use crate::logging::Subject;
 use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing};
-use crate::transparent::{DialError, Dialer, Upstream};
+use crate::transparent::{DialError, Upstream};
 
 impl Udp {
     /// Takes about one batch of datagrams off the listeners and sends each to the server from its client's address.
@@ -105,10 +105,13 @@ impl Udp {
     /// Whose flow a datagram is of, and to which server; complains and counts if there is none.
     fn key(&self, origin: Origin, frontend: FrontendId, peer: PeerAddr) -> Option<FlowKey> {
         let metrics = &self.settings.metrics.udp;
-        let party = match origin {
-            Origin::Local => Party::Peer(peer, frontend),
-            Origin::Proxied { source, .. } => match ClientAddr::believe(source, peer) {
-                Ok(client) => Party::Client(client),
+        let (party, named) = match origin {
+            Origin::Local => (Party::Peer(peer, frontend), None),
+            Origin::Proxied {
+                source,
+                destination,
+            } => match ClientAddr::believe(source, peer) {
+                Ok(client) => (Party::Client(client), Some(destination)),
                 Err(error) => {
                     metrics.sources_refused.increment();
                     let subject = self.subject(frontend, peer);
@@ -119,7 +122,8 @@ impl Udp {
             },
         };
         let targets = &self.listeners[frontend as usize].frontend.targets;
-        match Dialer::target(targets, party.client(), peer) {
+        let destinations = &self.settings.destinations;
+        match destinations.target(targets, party.client(), named, peer) {
             Ok(target) => Some(FlowKey { party, target }),
             Err(error) => {
                 metrics.dial_errors.increment();
@@ -143,6 +147,13 @@ impl Udp {
         let mut subject = self.subject(frontend, PeerAddr::new(reply_to.to));
         subject.set_client(key.party.client());
         subject.set_target(key.target);
+        let destinations = &self.settings.destinations;
+        if let Err(error) = destinations.permit(key.target, key.party.client(), subject.peer()) {
+            self.settings.metrics.udp.destinations_refused.increment();
+            let limit = &self.limits.destination;
+            limit.debug(&subject, "datagram dropped", Some(&error));
+            return None;
+        }
         let socket = match self.dial(key, &subject) {
             Ok(dialed) => dialed,
             Err(error) => {

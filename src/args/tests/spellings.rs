@@ -10,6 +10,7 @@ fn field<'a>(args: &'a Args, long: &str) -> &'a Option<String> {
         "target-v6" => &args.target_v6,
         "protocol" => &args.protocol,
         "allowed-subnets" => &args.allowed_subnets,
+        "allowed-destinations" => &args.allowed_destinations,
         "close-after" => &args.close_after,
         "listeners" => &args.listeners,
         "mark" => &args.mark,
@@ -28,6 +29,7 @@ fn field<'a>(args: &'a Args, long: &str) -> &'a Option<String> {
 fn switch(args: &Args, long: &str) -> Option<bool> {
     match long {
         "no-pin" => args.no_pin,
+        "dynamic-destination" => args.dynamic_destination,
         "no-wildcard-udp" => args.no_wildcard_udp,
         "setup-routes" => args.setup_routes,
         "quiet" => args.quiet,
@@ -55,6 +57,8 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("header-timeout", &["header-timeout"]),
     ("connect-timeout", &["connect-timeout"]),
     ("max-flows", &["max-flows"]),
+    ("dynamic-destination", &["dynamic-destination"]),
+    ("allowed-destinations", &["allowed-destinations"]),
     ("setup-routes", &["setup-routes"]),
     ("no-wildcard-udp", &["no-wildcard-udp"]),
     ("table", &["table", "t"]),
@@ -62,7 +66,6 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("quiet", &["quiet", "q"]),
     ("do-not-sandbox", &["do-not-sandbox", "N"]),
     ("force-real-client-port", &["force-real-client-port", "P"]),
-    ("dynamic-destination", &["dynamic-destination"]),
     ("listen-transparent", &["listen-transparent"]),
 ];
 
