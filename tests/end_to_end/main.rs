@@ -10,6 +10,7 @@ mod many_ports;
 #[path = "../harness/namespace.rs"]
 mod namespace;
 mod routes;
+mod special_sources;
 mod startup;
 mod tcp;
 mod udp;
