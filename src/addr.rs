@@ -6,7 +6,7 @@
 mod spans;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use thiserror::Error;
 
@@ -62,6 +62,11 @@ pub enum SourceError {
         "source {0} is the broadcast address, which no client sends from: the sender is broken or lied to"
     )]
     Broadcast(IpAddr),
+    /// ::a.b.c.d, but for `::` and `::1` (RFC 4291, section 2.5.5.1, which gives these addresses up).
+    #[error(
+        "source {0} is an IPv4-compatible IPv6 address, which no client sends from: the sender is broken or lied to"
+    )]
+    V4Compatible(IpAddr),
     /// fe80::/10. The header has no room for the zone without which the address means nothing.
     #[error(
         "source {0} is link-local, and a PROXY header cannot name its zone: let the client use a global address"
@@ -124,6 +129,22 @@ impl ClientAddr {
     /// If no client can have this address (see [`SourceError`]). A loopback source is believed from a loopback peer
     /// only, of either family: a proxy on this host may have clients on it, a proxy elsewhere may not.
     pub fn believe(source: SocketAddr, peer: PeerAddr) -> Result<Self, SourceError> {
+        let client = Self::believe_loopback(source)?;
+        let ip = client.0.ip();
+        if ip.is_loopback() && !peer.ip().is_loopback() {
+            return Err(SourceError::Loopback(ip));
+        }
+
+        Ok(client)
+    }
+
+    /// As [`believe`](Self::believe), but a loopback source is believed whoever tells it: whoever can make the sender
+    /// tell one passes for the server's own host.
+    ///
+    /// # Errors
+    ///
+    /// If no client can have this address.
+    pub fn believe_loopback(source: SocketAddr) -> Result<Self, SourceError> {
         let source = unmapped(source);
         let ip = source.ip();
         let is_unspecified = match ip {
@@ -140,14 +161,14 @@ impl ClientAddr {
         if ip == Ipv4Addr::BROADCAST {
             return Err(SourceError::Broadcast(ip));
         }
+        if matches!(ip, IpAddr::V6(v6) if is_v4_compatible(v6)) {
+            return Err(SourceError::V4Compatible(ip));
+        }
         if matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
             return Err(SourceError::LinkLocal(ip));
         }
         if source.port() == 0 {
             return Err(SourceError::PortZero(ip));
-        }
-        if ip.is_loopback() && !peer.ip().is_loopback() {
-            return Err(SourceError::Loopback(ip));
         }
 
         Ok(Self(source))
@@ -169,10 +190,11 @@ impl fmt::Display for ClientAddr {
 
 impl SourceError {
     /// Every label [`kind`](Self::kind) gives, for a counter a kind.
-    pub const KINDS: [&'static str; 6] = [
+    pub const KINDS: [&'static str; 7] = [
         "unspecified",
         "multicast",
         "broadcast",
+        "v4_compatible",
         "link_local",
         "port_zero",
         "loopback",
@@ -184,6 +206,7 @@ impl SourceError {
             Self::Unspecified(_) => "unspecified",
             Self::Multicast(_) => "multicast",
             Self::Broadcast(_) => "broadcast",
+            Self::V4Compatible(_) => "v4_compatible",
             Self::LinkLocal(_) => "link_local",
             Self::PortZero(_) => "port_zero",
             Self::Loopback(_) => "loopback",
@@ -202,6 +225,12 @@ impl Targets {
             self.v6.into()
         }
     }
+}
+
+/// Whether this is `::a.b.c.d`. Software that takes the last four bytes of any address for IPv4 would see `127.0.0.1` in
+/// `::127.0.0.1`.
+fn is_v4_compatible(ip: Ipv6Addr) -> bool {
+    u128::from(ip) >> 32 == 0 && !ip.is_unspecified() && !ip.is_loopback()
 }
 
 fn unmapped(addr: SocketAddr) -> SocketAddr {
@@ -231,13 +260,20 @@ mod tests {
             "10.0.0.1:65535",
             "1.0.0.0:5000",
             "223.255.255.255:5000",
+            // 240/4: Cloudflare's "Pseudo IPv4" gives such addresses to IPv6 clients.
+            "240.0.0.0:5000",
             "240.0.0.1:5000",
             "255.255.255.254:5000",
             "169.254.1.1:5000",
             "[2001:db8::1]:5000",
             "[fd00::1]:5000",
             "[fec0::1]:5000",
-            "[::2]:5000",
+            // Next to what is refused.
+            "[::1:0:0]:5000",
+            "[::1:7f00:1]:5000",
+            "[::fffe:7f00:1]:5000",
+            "[::ffff:0:7f00:1]:5000",
+            "[64:ff9b::7f00:1]:5000",
         ] {
             assert_eq!(believe(source, REMOTE_PEER), Ok(source.to_owned()));
         }
@@ -276,16 +312,29 @@ mod tests {
             ("[ff02::1]:5000", "multicast"),
             ("[ff00::]:5000", "multicast"),
             ("[::ffff:224.0.0.1]:5000", "multicast"),
+            ("[::ffff:239.255.255.255]:5000", "multicast"),
+            (
+                "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:5000",
+                "multicast",
+            ),
             ("255.255.255.255:5000", "broadcast"),
             ("[::ffff:255.255.255.255]:5000", "broadcast"),
+            ("[::2]:5000", "v4_compatible"),
+            ("[::0.0.0.2]:5000", "v4_compatible"),
+            ("[::127.0.0.1]:5000", "v4_compatible"),
+            ("[::224.0.0.1]:5000", "v4_compatible"),
+            ("[::203.0.113.7]:5000", "v4_compatible"),
+            ("[::255.255.255.255]:5000", "v4_compatible"),
             ("[fe80::1]:5000", "link_local"),
             ("[febf:ffff::1]:5000", "link_local"),
             ("203.0.113.7:0", "port_zero"),
+            ("[::ffff:203.0.113.7]:0", "port_zero"),
             ("[2001:db8::1]:0", "port_zero"),
             ("127.0.0.1:5000", "loopback"),
             ("127.255.255.254:5000", "loopback"),
             ("[::1]:5000", "loopback"),
             ("[::ffff:127.0.0.1]:5000", "loopback"),
+            ("[::ffff:127.255.255.255]:5000", "loopback"),
         ] {
             assert_eq!(believe(source, REMOTE_PEER), Err(kind), "{source}");
         }
@@ -316,6 +365,7 @@ mod tests {
             SourceError::Unspecified(ip),
             SourceError::Multicast(ip),
             SourceError::Broadcast(ip),
+            SourceError::V4Compatible(ip),
             SourceError::LinkLocal(ip),
             SourceError::PortZero(ip),
             SourceError::Loopback(ip),

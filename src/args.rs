@@ -43,7 +43,7 @@ use std::fmt;
             -V, --version prints the version.\n\n\
             Also understood are --listen-addr, --ipv4 and --ipv6 of mmproxy-rs and\n\
             --allowed-networks of Cloudflare's mmproxy. This version does not have\n\
-            --force-real-client-port (-P), --listen-transparent.",
+            --listen-transparent.",
     error_code(1, "the command line is wrong, or the proxy cannot start")
 )]
 pub struct Args {
@@ -112,6 +112,22 @@ pub struct Args {
     /// firewall mark set on packets to the server, 0 for none (default: 0)
     #[argh(option, short = 'm')]
     pub mark: Option<String>,
+
+    /// port the server sees a client at: client (its own, another one if that is taken), strict (its own or none) or any (default: client)
+    #[argh(option)]
+    pub source_port: Option<String>,
+
+    /// the same as --source-port strict, as Cloudflare's mmproxy calls it
+    #[argh(option, short = 'P')]
+    pub force_real_client_port: Option<bool>,
+
+    /// refuse PROXY headers without a checksum, such as all of version 1
+    #[argh(option)]
+    pub require_crc32c: Option<bool>,
+
+    /// believe a load balancer on another host that its client is on this one (127.0.0.1): see the README first
+    #[argh(option)]
+    pub allow_loopback_clients: Option<bool>,
 
     /// install the routes that bring the server's answers back, and remove them at exit
     #[argh(option)]

@@ -10,6 +10,7 @@ use crate::addr::Frontend;
 use crate::args::{self, ArgsError, CommandLine, Origin, Quoted, Request};
 use crate::cpus::{self, Shards};
 use crate::routing::RouteTable;
+use crate::trust::Trust;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::num::NonZeroU32;
@@ -50,6 +51,10 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// The most UDP flows open at once (`--max-flows`; default 16384). Never zero.
     pub max_flows: usize,
+    /// The port of the sockets to the server (`--source-port`, `--force-real-client-port`; default the client's).
+    pub source_port: SourcePort,
+    /// How much of a PROXY header is believed (`--require-crc32c`, `--allow-loopback-clients`).
+    pub trust: Trust,
     /// Whether to install the policy routes and remove them at exit (`--setup-routes`).
     pub setup_routes: bool,
     /// The routing table of the policy routes (`--table`; default 123). None of the kernel's own.
@@ -86,6 +91,17 @@ pub enum Verbosity {
     Errors,
     /// All they do (`-v 2`).
     All,
+}
+
+/// Which port the server sees a client at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcePort {
+    /// The client's own, or one of the kernel's choice if it cannot be had.
+    Client,
+    /// One of the kernel's choice.
+    Any,
+    /// The client's own; without it there is no connection.
+    Strict,
 }
 
 /// The form of the log.
@@ -204,6 +220,16 @@ pub enum ConfigError {
         /// How many CPUs it names.
         cpus: usize,
     },
+    /// `--force-real-client-port` and `--source-port` contradict each other.
+    #[error(
+        "{forced_origin} contradicts {source_port_origin}, which allows other ports than the client's: remove one of them"
+    )]
+    SourcePortsContradict {
+        /// The switch or variable that means `strict`.
+        forced_origin: Origin,
+        /// The flag or variable that says something else.
+        source_port_origin: Origin,
+    },
     /// `--no-pin` and `--cpus` contradict each other.
     #[error(
         "{no_pin_origin} contradicts {cpus_origin}, which names the CPUs to pin to: remove one of them"
@@ -266,6 +292,11 @@ impl TryFrom<CommandLine> for Config {
             max_flows: value
                 .of("max-flows", &args.max_flows, values::max_flows)?
                 .unwrap_or(16384),
+            source_port: value.source_port()?,
+            trust: Trust {
+                requires_crc32c: args.require_crc32c.unwrap_or(false),
+                loopback_clients: args.allow_loopback_clients.unwrap_or(false),
+            },
             setup_routes: args.setup_routes.unwrap_or(false),
             table: value
                 .of("table", &args.table, values::table)?
@@ -413,6 +444,19 @@ impl Check<'_> {
             });
         }
         Ok(path)
+    }
+
+    fn source_port(&self) -> Result<SourcePort, ConfigError> {
+        let args = &self.0.args;
+        let source_port = self.of("source-port", &args.source_port, values::source_port)?;
+        match (args.force_real_client_port, source_port) {
+            (Some(true), None | Some(SourcePort::Strict)) => Ok(SourcePort::Strict),
+            (Some(true), Some(_)) => Err(ConfigError::SourcePortsContradict {
+                forced_origin: self.0.origin("force-real-client-port"),
+                source_port_origin: self.0.origin("source-port"),
+            }),
+            (_, source_port) => Ok(source_port.unwrap_or(SourcePort::Client)),
+        }
     }
 
     fn shards(&self) -> Result<Shards, ConfigError> {

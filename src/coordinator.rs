@@ -102,7 +102,10 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     let signals = Signals::new(&readiness)?;
     let (mut list, allowed) = load_list(config, &readiness)?;
     let (mut places, destinations) = destinations::load(config, &readiness)?;
-    let dialer = Dialer { mark: config.mark };
+    let dialer = Dialer {
+        mark: config.mark,
+        source_port: config.source_port,
+    };
     dialer
         .check_privileges(&config.frontends[0].targets)
         .map_err(|error| RunError::Privileges(error.to_string()))?;
@@ -125,6 +128,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         allowed: allowed.clone(),
         dynamic_destination: config.dynamic_destination,
         destinations: destinations.clone(),
+        trust: config.trust,
         header_timeout: config.header_timeout,
         connect_timeout: config.connect_timeout,
         close_after: config.close_after,
@@ -234,6 +238,12 @@ fn load_list(
             "no --allowed-subnets: everybody who reaches the listener can pose as any client; name your balancers' \
              subnets in a file"
         );
+        if config.trust.loopback_clients {
+            warn!(
+                "--allow-loopback-clients without --allowed-subnets: everybody who reaches the listener can pose as this \
+                 host itself"
+            );
+        }
         return Ok((None, None));
     };
     let (file, allowed) = ListFile::open(path, readiness)?;

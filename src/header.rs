@@ -13,6 +13,7 @@
 //!   but not which one. Taken as local, that client would reach the server from our own address, which servers trust
 //!   more than any other (the administrator's console that answers 127.0.0.1 only).
 
+mod details;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod v2;
 
 use std::net::SocketAddr;
 
+pub use details::Details;
 pub use error::HeaderError;
 pub use tlv::{Tlv, TlvIter, Tlvs};
 
@@ -89,6 +91,18 @@ pub enum Origin {
     },
     /// The sender's own: there is no client to speak for. Addresses in the header are not read.
     Local,
+}
+
+// === impl Origin ===
+
+impl Origin {
+    /// The address the client spoke to, as the header tells it; none if there is no client.
+    pub fn destination(self) -> Option<SocketAddr> {
+        match self {
+            Self::Proxied { destination, .. } => Some(destination),
+            Self::Local => None,
+        }
+    }
 }
 
 /// Decodes the one header at the beginning of `bytes`.

@@ -32,7 +32,7 @@
 //! # The path of a byte over TCP
 //!
 //! Accept → is the peer allowed? (before a byte is read) → the preface: a complete [`header`], under a deadline and a cap
-//! → can the source be a client's ([`addr::ClientAddr::believe`])? → which server is it for, and may it be had
+//! → is it believed, and can its source be a client's ([`trust`])? → which server is it for, and may it be had
 //! (`destination`)? → dial from that address (`transparent`) → the first bytes → relay both directions until both have
 //! ended. A direction copies through the shard's one page buffer while messages are small, and splices through a pooled
 //! pipe while they are bulk (`tcp::half`). The end of a stream is passed on as an end, a reset as a reset.
@@ -56,6 +56,7 @@
 //! | listening ports | 4096 |
 //! | log lines of one kind that repeat with every datagram | one a second and shard, with a count |
 //! | log lines waiting for a slow reader | 16,384, further ones are lost |
+//! | a TLV's text in a log line | 255 bytes, escaped |
 //! | a list | 64 MiB, 1,000,000 prefixes |
 //!
 //! # What glommio 0.9 makes us mind
@@ -94,4 +95,5 @@ pub mod subnets;
 mod sys;
 mod tcp;
 mod transparent;
+pub mod trust;
 pub mod udp;

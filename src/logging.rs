@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::addr::{ClientAddr, ListenAddr, PeerAddr};
 use crate::config::{LogFormat, Verbosity};
+use crate::header::{Details, Tlvs};
 
 /// The time in which an error that repeats with every packet gets one line.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -97,6 +98,16 @@ pub(crate) struct Subject {
     target: Option<SocketAddr>,
 }
 
+/// Whether lines of `-v 2` are written, which alone show what a header tells beside the addresses.
+pub(crate) fn shows_details() -> bool {
+    tracing::enabled!(tracing::Level::TRACE)
+}
+
+/// Reads the TLVs of a header for [`Subject::opened`], if there are any and it will show them.
+pub(crate) fn details(tlvs: Tlvs<'_>) -> Option<Box<Details>> {
+    (!tlvs.is_empty() && shows_details()).then(|| Box::new(Details::of(tlvs)))
+}
+
 /// Writes one event about a subject at a level; the fields are the same everywhere.
 macro_rules! event {
     ($level:ident, $subject:expr, $error:expr, $($more:tt)+) => {{
@@ -149,6 +160,26 @@ impl Subject {
     /// A change of state (`-v 2`).
     pub(crate) fn trace(&self, message: &str) {
         event!(trace, self, None, "{message}");
+    }
+
+    /// The beginning of a connection or flow (`-v 2`), with what its header tells beside the addresses.
+    pub(crate) fn opened(&self, message: &str, details: Option<&Details>) {
+        let text =
+            |field: fn(&Details) -> &Option<String>| details.and_then(|it| field(it).as_deref());
+        event!(
+            trace,
+            self,
+            None,
+            authority = text(|it| &it.authority),
+            alpn = text(|it| &it.alpn),
+            unique_id = text(|it| &it.unique_id),
+            ssl_version = text(|it| &it.ssl_version),
+            ssl_cn = text(|it| &it.ssl_cn),
+            ssl_verified = details.and_then(|it| it.ssl_verified),
+            aws_vpce_id = text(|it| &it.aws_vpce_id),
+            azure_link_id = details.and_then(|it| it.azure_link_id),
+            "{message}"
+        );
     }
 
     /// An error of this connection alone (`-v 1`).
@@ -234,5 +265,38 @@ impl RateLimited {
             .detach();
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::{Decoded, Transport, decode};
+
+    /// Whoever does not look at single connections does not pay for their TLVs.
+    #[test]
+    fn without_a_log_of_connections_no_details_are_read() {
+        let header = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x07\x02\x00\x04game";
+        let Ok(Decoded::Complete { header, .. }) = decode(header, Transport::Stream) else {
+            panic!("no whole header");
+        };
+        assert!(!header.tlvs.is_empty());
+        let seen = |level: Option<tracing::Level>| {
+            let lines = tracing_subscriber::fmt().with_writer(io::sink);
+            let Some(level) = level else {
+                return details(header.tlvs);
+            };
+            let log = lines.with_max_level(level).finish();
+            tracing::subscriber::with_default(log, || details(header.tlvs))
+        };
+        assert_eq!(seen(None), None);
+        assert_eq!(seen(Some(tracing::Level::DEBUG)), None);
+        let shown = seen(Some(tracing::Level::TRACE)).expect("details");
+        assert_eq!(shown.authority.as_deref(), Some("game"));
+        // And none for a header without TLVs.
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        let log = log.with_writer(io::sink).finish();
+        let none = tracing::subscriber::with_default(log, || details(Tlvs::default()));
+        assert_eq!(none, None);
     }
 }

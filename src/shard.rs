@@ -30,6 +30,7 @@ use crate::subnets::SubnetSet;
 use crate::tcp::pipes::PipePool;
 use crate::tcp::{self, AcceptLimits, PAGES_LEN, Tcp, TcpListener};
 use crate::transparent::Dialer;
+use crate::trust::Trust;
 use crate::udp::{Udp, UdpSettings};
 
 /// Entries of each of an executor's three rings. A shard has one poll and a few timers in them.
@@ -67,6 +68,7 @@ pub(crate) struct Blueprint {
     pub(crate) dynamic_destination: bool,
     /// … and which they may, if a list says.
     pub(crate) destinations: Option<Arc<SubnetSet>>,
+    pub(crate) trust: Trust,
     pub(crate) header_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) close_after: Duration,
@@ -147,6 +149,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             dialer: blueprint.dialer.clone(),
             lists: Rc::clone(&lists),
             destinations: Rc::clone(&destinations),
+            trust: blueprint.trust,
             header_timeout: blueprint.header_timeout,
             connect_timeout: blueprint.connect_timeout,
             pages: RefCell::new(glommio::allocate_dma_buffer(PAGES_LEN)),
@@ -165,6 +168,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             dialer: blueprint.dialer,
             lists: Rc::clone(&lists),
             destinations,
+            trust: blueprint.trust,
             flows_max: blueprint.flows_max,
             close_after: blueprint.close_after,
             metrics: blueprint.metrics,

@@ -28,6 +28,7 @@ use crate::metrics::ShardMetrics;
 use crate::shard::lists::Lists;
 use crate::shard::readiness::{Readiness, Watched};
 use crate::transparent::Dialer;
+use crate::trust::Trust;
 
 /// A connection, on either side.
 pub(crate) type Stream = Watched<OwnedFd>;
@@ -50,6 +51,7 @@ pub(crate) struct Tcp {
     pub(crate) dialer: Dialer,
     pub(crate) lists: Rc<Lists>,
     pub(crate) destinations: Rc<Destinations>,
+    pub(crate) trust: Trust,
     pub(crate) header_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) pages: Pages,

@@ -6,7 +6,7 @@
 mod broadcast;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::addr::{ClientAddr, PeerAddr, Targets};
+use crate::config::SourcePort;
 use crate::sys::sockopt::IntOption;
 
 /// How soon a silent peer is probed, and how often: as Go does by default, so that a vanished peer is noticed as soon as
@@ -25,6 +26,8 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
 pub(crate) struct Dialer {
     /// Set on every packet to the server (`SO_MARK`, socket(7)).
     pub(crate) mark: Option<NonZeroU32>,
+    /// Which port the server sees a client at.
+    pub(crate) source_port: SourcePort,
 }
 
 /// A socket on its way to the server.
@@ -56,6 +59,22 @@ pub(crate) enum DialError {
     Bind {
         source_addr: SocketAddr,
         error: io::Error,
+    },
+    /// Taken by a socket of this host, or by an older connection of the client, and another port is not allowed.
+    #[error(
+        "the client's port cannot be had ({source_addr}: {error}), and --source-port strict allows no other"
+    )]
+    PortTaken {
+        source_addr: SocketAddr,
+        error: io::Error,
+    },
+    /// The kernel may choose the port, and finds none that is free.
+    #[error(
+        "no port is left between {source_ip} and {target}: widen net.ipv4.ip_local_port_range, which serves IPv6 too"
+    )]
+    NoPort {
+        source_ip: IpAddr,
+        target: SocketAddr,
     },
     #[error("cannot connect to {target}: {error}")]
     Connect {
@@ -154,28 +173,38 @@ impl Dialer {
             Ok(true) => return Err(DialError::Broadcast(client)),
             Err(error) => return Err(DialError::Socket { target, error }),
         }
-        match self.spoof(kind, client, target) {
-            Ok(socket) => Ok(Upstream {
-                socket,
-                port_replaced: None,
-            }),
+        let any_port = SocketAddr::new(client.ip(), 0);
+        let source = match self.source_port {
+            SourcePort::Client | SourcePort::Strict => client,
+            SourcePort::Any => any_port,
+        };
+        // Bound already, by a listener of this host or by an older connection of this client.
+        let taken = match self.spoof(kind, source, target) {
+            Ok(socket) => {
+                return Ok(Upstream {
+                    socket,
+                    port_replaced: None,
+                });
+            }
             Err(
                 DialError::Bind {
                     source_addr: _,
                     error,
                 }
                 | DialError::Connect { target: _, error },
-            ) if port_taken(&error) => {
-                // Bound already, by a listener of this host or by an older connection of this client.
-                let any_port = SocketAddr::new(client.ip(), 0);
-                let socket = self.spoof(kind, any_port, target)?;
-                Ok(Upstream {
-                    socket,
-                    port_replaced: Some(error),
-                })
-            }
-            Err(error) => Err(error),
+            ) if source == client && port_taken(&error) => error,
+            Err(error) => return Err(error),
+        };
+        if self.source_port == SourcePort::Strict {
+            return Err(DialError::PortTaken {
+                source_addr: client,
+                error: taken,
+            });
         }
+        Ok(Upstream {
+            socket: self.spoof(kind, any_port, target)?,
+            port_replaced: Some(taken),
+        })
     }
 
     /// A socket bound to `source` and connected, or connecting, to `target`.
@@ -199,8 +228,19 @@ impl Dialer {
             socket.set_reuse_address(true).map_err(in_bind)?;
         }
         socket.bind(&SockAddr::from(source)).map_err(in_bind)?;
-        connect(&socket, target)?;
-        Ok(socket)
+        match connect(&socket, target) {
+            // What a TCP and a UDP socket say of it.
+            Err(DialError::Connect { error, .. })
+                if source.port() == 0
+                    && (port_taken(&error) || error.kind() == io::ErrorKind::WouldBlock) =>
+            {
+                Err(DialError::NoPort {
+                    source_ip: source.ip(),
+                    target,
+                })
+            }
+            connected => connected.map(|()| socket),
+        }
     }
 
     fn socket(

@@ -31,6 +31,7 @@ use crate::shard::lists::Lists;
 use crate::shard::readiness::{Readiness, ReadyQueue, Watched};
 use crate::sys::mmsg::{Destination, Inbox, LocalAddr, Outbox};
 use crate::transparent::Dialer;
+use crate::trust::Trust;
 
 /// Flows that end before the datagrams of others get a turn.
 const EXPIRIES_MAX: usize = 256;
@@ -41,6 +42,7 @@ pub(crate) struct UdpSettings {
     pub(crate) dialer: Dialer,
     pub(crate) lists: Rc<Lists>,
     pub(crate) destinations: Rc<Destinations>,
+    pub(crate) trust: Trust,
     pub(crate) flows_max: usize,
     pub(crate) close_after: Duration,
     pub(crate) metrics: Arc<ShardMetrics>,

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use glommproxy::addr::{ClientAddr, PeerAddr};
 use glommproxy::header::{Decoded, Origin, Transport, decode};
 use glommproxy::subnets::SubnetSet;
+use glommproxy::trust::Trust;
 
 /// The system's allocator, which counts what the calling thread asks of it: tests run side by side, each in a thread.
 struct Counting;
@@ -104,6 +105,12 @@ fn decoding_allocates_nothing() {
             if let Origin::Proxied { source, .. } = header.origin {
                 assert!(ClientAddr::believe(source, peer).is_ok());
             }
+            let trust = Trust {
+                requires_crc32c: true,
+                loopback_clients: true,
+            };
+            assert_eq!(trust.check(&header).is_ok(), header.tlvs.has_crc32c());
+            assert!(trust.client(header.origin, peer).is_ok());
             header.tlvs.iter().map(|tlv| tlv.value.len()).sum::<usize>()
         });
         assert_eq!(allocations, 0, "{}", bytes.escape_ascii());

@@ -106,7 +106,10 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::valued("log-format", &[]),
     Flag::switch("quiet", &["q"]),
     Flag::switch("do-not-sandbox", &["N"]),
-    Flag::missing("force-real-client-port", &["P"]),
+    Flag::valued("source-port", &[]),
+    Flag::switch("force-real-client-port", &["P"]),
+    Flag::switch("require-crc32c", &[]),
+    Flag::switch("allow-loopback-clients", &[]),
     Flag::missing("listen-transparent", &[]),
 ];
 

@@ -165,7 +165,7 @@ fn command_lines_of_the_siblings() {
 
     let line = run_text(
         "--allowed-networks networks.txt -l 0.0.0.0:2222 -4 127.0.0.1:22 -6 [::1]:22 --mark 123 \
-         --table 100 --quiet --do-not-sandbox --verbose",
+         --table 100 --quiet --do-not-sandbox --force-real-client-port --verbose",
     );
     let want = Args {
         allowed_subnets: Some("networks.txt".into()),
@@ -176,6 +176,7 @@ fn command_lines_of_the_siblings() {
         table: Some("100".into()),
         quiet: Some(true),
         do_not_sandbox: Some(true),
+        force_real_client_port: Some(true),
         verbose: Some("2".into()),
         ..Args::default()
     };

@@ -56,6 +56,8 @@ fn nothing_typed_means_the_defaults() {
         header_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(5),
         max_flows: 16384,
+        source_port: SourcePort::Client,
+        trust: Trust::default(),
         setup_routes: false,
         table: RouteTable::DEFAULT,
         wildcard_udp: true,
@@ -86,7 +88,7 @@ fn the_defaults_are_those_of_the_help_text() {
             typed.push(format!("--{name}={default}"));
         }
     }
-    assert_eq!(typed.len(), 11, "{typed:?}");
+    assert_eq!(typed.len(), 12, "{typed:?}");
     let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
     let typed = config(&typed);
     assert!(typed.target_v4_named && typed.target_v6_named);
@@ -103,7 +105,7 @@ fn every_flag_has_its_effect() {
     let line = "-l [::]:1 -4 127.0.0.2:2 -6 [::2]:3 -p both -allowed-subnets list -close-after 0 \
          -dynamic-destination -allowed-destinations places \
          -listeners 10 -mark 0x7b -v 1 -no-pin -header-timeout 0.5 -connect-timeout 7 -max-flows \
-         1_000 -setup-routes -no-wildcard-udp -table 100 -log-format json -q -N word";
+         1_000 -source-port any -require-crc32c -allow-loopback-clients -setup-routes -no-wildcard-udp -table 100 -log-format json -q -N word";
     let want = Config {
         protocols: Protocols::Both,
         frontends: vec![frontend("[::]:1", "127.0.0.2:2", "[::2]:3")],
@@ -121,6 +123,11 @@ fn every_flag_has_its_effect() {
         header_timeout: Duration::from_millis(500),
         connect_timeout: Duration::from_secs(7),
         max_flows: 1000,
+        source_port: SourcePort::Any,
+        trust: Trust {
+            requires_crc32c: true,
+            loopback_clients: true,
+        },
         setup_routes: true,
         table: RouteTable::try_from(100).expect("a free table"),
         wildcard_udp: false,
@@ -195,6 +202,40 @@ fn a_list_of_destinations_needs_destinations() {
     );
 }
 
+#[test]
+fn the_real_client_port_is_forced_by_either_name() {
+    let source_port = |line: &[&str]| config(line).source_port;
+    for line in [
+        &["--source-port", "strict"][..],
+        &["-P"],
+        &["--force-real-client-port"],
+        &["-P", "--source-port=strict"],
+    ] {
+        assert_eq!(source_port(line), SourcePort::Strict, "{line:?}");
+    }
+    for line in [
+        &[][..],
+        &["-P=false"],
+        &["--source-port", "client"],
+        &["--source-port=client", "--force-real-client-port=0"],
+    ] {
+        assert_eq!(source_port(line), SourcePort::Client, "{line:?}");
+    }
+    assert_eq!(source_port(&["--source-port=any"]), SourcePort::Any);
+    for other in ["any", "client"] {
+        assert_eq!(
+            message(&["-P", "--source-port", other]),
+            "-P contradicts --source-port, which allows other ports than the client's: remove one of them"
+        );
+    }
+    let error = load_with(&["-P"], &[("GLOMMPROXY_SOURCE_PORT", "any")]).expect_err("contradicts");
+    assert!(
+        error
+            .to_string()
+            .starts_with("-P contradicts GLOMMPROXY_SOURCE_PORT")
+    );
+}
+
 /// A value that is wrong for each flag, and the end of the message.
 fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
     Some(match long {
@@ -240,7 +281,13 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
              want a number from 1 to 4294967295 without 253 to 255, such as 123",
         ),
         "log-format" => ("xml", "is no log format: want text or json"),
+        "source-port" => (
+            "4000",
+            "is no way to choose a port: want client, any or strict",
+        ),
         "no-pin"
+        | "require-crc32c"
+        | "allow-loopback-clients"
         | "dynamic-destination"
         | "setup-routes"
         | "no-wildcard-udp"

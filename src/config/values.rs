@@ -1,6 +1,6 @@
 //! Numbers, words and lists, each with its limits.
 
-use super::{LogFormat, Problem, Protocols, Verbosity};
+use super::{LogFormat, Problem, Protocols, SourcePort, Verbosity};
 use crate::args::go_syntax::{self, NotAnInteger};
 use crate::cpus::{CPU_MAX, SHARDS_MAX};
 use crate::routing::RouteTable;
@@ -45,6 +45,19 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, Problem> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err(Problem::new("is no log format", "text or json")),
+    }
+}
+
+/// `--source-port`
+pub(super) fn source_port(text: &str) -> Result<SourcePort, Problem> {
+    match text.to_ascii_lowercase().as_str() {
+        "client" => Ok(SourcePort::Client),
+        "any" => Ok(SourcePort::Any),
+        "strict" => Ok(SourcePort::Strict),
+        _ => Err(Problem::new(
+            "is no way to choose a port",
+            "client, any or strict",
+        )),
     }
 }
 
@@ -234,6 +247,16 @@ mod tests {
                 ("text", Ok(LogFormat::Text)),
                 ("JSON", Ok(LogFormat::Json)),
                 ("logfmt", Err("no log format")),
+            ],
+        );
+        check(
+            source_port,
+            [
+                ("client", Ok(SourcePort::Client)),
+                ("Any", Ok(SourcePort::Any)),
+                ("STRICT", Ok(SourcePort::Strict)),
+                ("", Err("no way to choose")),
+                ("25565", Err("no way to choose")),
             ],
         );
     }

@@ -104,6 +104,11 @@ pub enum HeaderError {
         /// The checksum of the header's bytes.
         computed: u32,
     },
+    /// There is no CRC32C TLV, and the operator wants one (`--require-crc32c`). Version 1 cannot have any.
+    #[error(
+        "the PROXY header has no CRC32C TLV, as --require-crc32c wants: make the sender add it, in version 2"
+    )]
+    CrcMissing,
     /// The value of a UNIQUE_ID TLV is longer than 128 bytes (section 2.2.5).
     #[error(
         "the UNIQUE_ID TLV of the PROXY header has {0} bytes, at most 128 are allowed: send a shorter one"
@@ -115,7 +120,7 @@ pub enum HeaderError {
 
 impl HeaderError {
     /// Every label [`kind`](Self::kind) gives, for a counter a kind.
-    pub const KINDS: [&'static str; 21] = [
+    pub const KINDS: [&'static str; 22] = [
         "missing",
         "v1_on_datagram",
         "truncated",
@@ -136,6 +141,7 @@ impl HeaderError {
         "tlvs_malformed",
         "crc_malformed",
         "crc_mismatch",
+        "crc_missing",
         "unique_id_too_long",
     ];
 
@@ -162,6 +168,7 @@ impl HeaderError {
             Self::TlvsMalformed => "tlvs_malformed",
             Self::CrcLength(_) | Self::CrcTwice => "crc_malformed",
             Self::CrcMismatch { .. } => "crc_mismatch",
+            Self::CrcMissing => "crc_missing",
             Self::UniqueIdTooLong(_) => "unique_id_too_long",
         }
     }

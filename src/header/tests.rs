@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod details;
 mod properties;
 mod v1;
 mod v2;
@@ -155,6 +156,7 @@ fn every_error_is_one_line_under_a_listed_label() {
             announced: 1,
             computed: 2,
         },
+        HeaderError::CrcMissing,
         HeaderError::UniqueIdTooLong(129),
     ];
     assert_eq!(errors.map(HeaderError::kind), HeaderError::KINDS);

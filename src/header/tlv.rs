@@ -59,9 +59,19 @@ impl<'a> Tlvs<'a> {
         TlvIter { rest: self.bytes }
     }
 
+    /// The TLVs inside the value of another. They are not checked: the first that is cut short ends them.
+    pub(super) fn within(value: &'a [u8]) -> TlvIter<'a> {
+        TlvIter { rest: value }
+    }
+
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// Whether a checksum of the whole header is among them. It has been verified.
+    pub fn has_crc32c(self) -> bool {
+        self.iter().any(|tlv| tlv.kind == Tlv::CRC32C)
     }
 }
 
@@ -103,14 +113,23 @@ impl Tlv<'_> {
     pub const UNIQUE_ID: u8 = 0x05;
     /// What is known of the client's TLS connection (section 2.2.6).
     pub const SSL: u8 = 0x20;
+    /// Within the value of [`SSL`](Self::SSL): the version of TLS (section 2.2.6).
+    pub const SSL_VERSION: u8 = 0x21;
+    /// Within the value of [`SSL`](Self::SSL): the common name in the client's certificate (section 2.2.6).
+    pub const SSL_CN: u8 = 0x22;
     /// The name of a network namespace (section 2.2.7).
     pub const NETNS: u8 = 0x30;
     /// The first of 16 types for applications (section 2.2.8).
     pub const CUSTOM_MIN: u8 = 0xE0;
     /// The id of an AWS VPC endpoint, within the application range.
     pub const AWS: u8 = 0xEA;
+    /// The first byte of the value of [`AWS`](Self::AWS) before a VPC endpoint's id in ASCII (AWS, "Proxy protocol").
+    pub const AWS_VPCE_ID: u8 = 0x01;
     /// The id of an Azure private link, within the application range.
     pub const AZURE: u8 = 0xEE;
+    /// The first byte of the value of [`AZURE`](Self::AZURE) before a private endpoint's LINKID, four bytes with the
+    /// lowest first (Azure Private Link, "Getting connection information using TCP Proxy v2").
+    pub const AZURE_LINK_ID: u8 = 0x01;
     /// The last of 16 types for applications (section 2.2.8).
     pub const CUSTOM_MAX: u8 = 0xEF;
 

@@ -6,7 +6,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
 use super::{Pages, Stream};
-use crate::header::{self, Decoded, HeaderError, Origin, Transport};
+use crate::header::{self, Decoded, Details, HeaderError, Origin, Transport};
+use crate::logging;
+use crate::trust::Trust;
 
 /// Read of a new connection at first: any header, and often the first request behind it.
 const FIRST_READ: usize = 16 << 10;
@@ -15,6 +17,8 @@ const FIRST_READ: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Preface {
     pub(crate) origin: Origin,
+    /// What the header tells beside the addresses, if that is logged.
+    pub(crate) details: Option<Box<Details>>,
     /// Bytes behind the header: the client's first.
     pub(crate) rest: Vec<u8>,
 }
@@ -34,7 +38,11 @@ pub(crate) enum PrefaceError {
 }
 
 /// Reads the header, in whatever pieces it comes. Nothing is kept of a connection but what it has sent of its header.
-pub(crate) async fn read(stream: &Stream, pages: &Pages) -> Result<Preface, PrefaceError> {
+pub(crate) async fn read(
+    stream: &Stream,
+    pages: &Pages,
+    trust: Trust,
+) -> Result<Preface, PrefaceError> {
     let mut partial = Vec::new();
     loop {
         let received = {
@@ -44,7 +52,7 @@ pub(crate) async fn read(stream: &Stream, pages: &Pages) -> Result<Preface, Pref
                 Ok((_, 0)) if partial.is_empty() => return Err(PrefaceError::Empty),
                 Ok((_, 0)) => return Err(PrefaceError::Truncated(partial.len())),
                 Ok((_, received)) => {
-                    if let Some(preface) = accumulate(&mut partial, &buffer[..received])? {
+                    if let Some(preface) = accumulate(&mut partial, &buffer[..received], trust)? {
                         return Ok(preface);
                     }
                     true
@@ -63,7 +71,11 @@ pub(crate) async fn read(stream: &Stream, pages: &Pages) -> Result<Preface, Pref
 }
 
 /// Looks for the end of the header in what has come so far; `partial` holds what came before.
-fn accumulate(partial: &mut Vec<u8>, received: &[u8]) -> Result<Option<Preface>, PrefaceError> {
+fn accumulate(
+    partial: &mut Vec<u8>,
+    received: &[u8],
+    trust: Trust,
+) -> Result<Option<Preface>, PrefaceError> {
     let bytes = if partial.is_empty() {
         received
     } else {
@@ -71,10 +83,14 @@ fn accumulate(partial: &mut Vec<u8>, received: &[u8]) -> Result<Option<Preface>,
         partial.as_slice()
     };
     match header::decode(bytes, Transport::Stream).map_err(PrefaceError::Header)? {
-        Decoded::Complete { header, consumed } => Ok(Some(Preface {
-            origin: header.origin,
-            rest: bytes[consumed..].to_vec(),
-        })),
+        Decoded::Complete { header, consumed } => {
+            trust.check(&header).map_err(PrefaceError::Header)?;
+            Ok(Some(Preface {
+                origin: header.origin,
+                details: logging::details(header.tlvs),
+                rest: bytes[consumed..].to_vec(),
+            }))
+        }
         Decoded::Partial => {
             if partial.is_empty() {
                 *partial = received.to_vec();

@@ -14,7 +14,6 @@ use super::relay::{Closed, FirstBytes, relay, reset_on_close};
 use super::{Stream, Tcp};
 use crate::addr::{ClientAddr, Frontend, SourceError};
 use crate::destination::DestinationError;
-use crate::header::Origin;
 use crate::logging::Subject;
 use crate::shard::deadline::within;
 use crate::transparent::{DialError, Upstream};
@@ -72,19 +71,18 @@ async fn serve(
         .readiness
         .watch(downstream)
         .map_err(SessionError::Watch)?;
-    let preface = within(tcp.header_timeout, preface::read(&downstream, &tcp.pages)).await;
-    let Preface { origin, rest } =
-        preface.ok_or(SessionError::HeaderTimedOut(tcp.header_timeout))??;
-    let (client, named) = match origin {
-        Origin::Proxied {
-            source,
-            destination,
-        } => {
-            let client = ClientAddr::believe(source, subject.peer())?;
-            (Some(client), Some(destination))
-        }
-        Origin::Local => (None, None),
-    };
+    let preface = within(
+        tcp.header_timeout,
+        preface::read(&downstream, &tcp.pages, tcp.trust),
+    )
+    .await;
+    let Preface {
+        origin,
+        details,
+        rest,
+    } = preface.ok_or(SessionError::HeaderTimedOut(tcp.header_timeout))??;
+    let client = tcp.trust.client(origin, subject.peer())?;
+    let named = origin.destination();
     subject.set_client(client);
     let (upstream, first) = match dial(tcp, frontend, client, named, rest, subject).await {
         Ok(dialed) => dialed,
@@ -94,6 +92,8 @@ async fn serve(
             return Err(error);
         }
     };
+    subject.opened("connected", details.as_deref());
+    drop(details);
     Ok(relay(&downstream, &upstream, first, tcp).await)
 }
 
@@ -132,7 +132,6 @@ async fn dial(
     if !rest.is_empty() {
         match send(&stream, &rest, SendFlags::NOSIGNAL) {
             Ok(sent) => {
-                subject.trace("connected");
                 rest.drain(..sent);
                 // A new vector where nothing is left: an idle connection holds no buffer.
                 let unsent = if rest.is_empty() { Vec::new() } else { rest };
@@ -161,7 +160,6 @@ async fn dial(
     if let Some(error) = SockRef::from(&*stream).take_error().map_err(failed)? {
         return Err(failed(error));
     }
-    subject.trace("connected");
     Ok((
         stream,
         FirstBytes {

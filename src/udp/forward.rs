@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use super::flow::{FlowId, FlowKey, FrontendId, Party};
 use super::{Admitted, FlowState, Udp, reply_path};
-use crate::addr::{ClientAddr, PeerAddr};
-use crate::header::{self, Decoded, HeaderError, Origin, Transport};
-use crate::logging::Subject;
+use crate::addr::PeerAddr;
+use crate::header::{self, Decoded, Details, HeaderError, Origin, Transport};
+use crate::logging::{self, Subject};
 use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing};
 use crate::transparent::{DialError, Upstream};
+use crate::trust::Trust;
 
 impl Udp {
     /// Takes about one batch of datagrams off the listeners and sends each to the server from its client's address.
@@ -68,7 +69,7 @@ impl Udp {
             self.limits.peer.debug(&subject, message, None);
             return;
         }
-        let (origin, payload_at) = match decode(datagram.payload) {
+        let (origin, payload_at) = match decode(datagram.payload, self.settings.trust) {
             Ok(decoded) => decoded,
             Err(error) => {
                 metrics.header_errors.increment();
@@ -91,7 +92,10 @@ impl Udp {
                 }
                 Some(flow)
             }
-            None => self.open(key, frontend, reply_to, now),
+            None => {
+                let details = details(datagram.payload);
+                self.open(key, frontend, reply_to, details, now)
+            }
         };
         if let Some(flow) = flow {
             self.admitted.push(Admitted {
@@ -105,22 +109,18 @@ impl Udp {
     /// Whose flow a datagram is of, and to which server; complains and counts if there is none.
     fn key(&self, origin: Origin, frontend: FrontendId, peer: PeerAddr) -> Option<FlowKey> {
         let metrics = &self.settings.metrics.udp;
-        let (party, named) = match origin {
-            Origin::Local => (Party::Peer(peer, frontend), None),
-            Origin::Proxied {
-                source,
-                destination,
-            } => match ClientAddr::believe(source, peer) {
-                Ok(client) => (Party::Client(client), Some(destination)),
-                Err(error) => {
-                    metrics.sources_refused.increment();
-                    let subject = self.subject(frontend, peer);
-                    let limit = &self.limits.source;
-                    limit.debug(&subject, "datagram dropped", Some(&error));
-                    return None;
-                }
-            },
+        let party = match self.settings.trust.client(origin, peer) {
+            Ok(Some(client)) => Party::Client(client),
+            Ok(None) => Party::Peer(peer, frontend),
+            Err(error) => {
+                metrics.sources_refused.increment();
+                let subject = self.subject(frontend, peer);
+                let limit = &self.limits.source;
+                limit.debug(&subject, "datagram dropped", Some(&error));
+                return None;
+            }
         };
+        let named = origin.destination();
         let targets = &self.listeners[frontend as usize].frontend.targets;
         let destinations = &self.settings.destinations;
         match destinations.target(targets, party.client(), named, peer) {
@@ -142,6 +142,7 @@ impl Udp {
         key: FlowKey,
         frontend: FrontendId,
         reply_to: Destination,
+        details: Option<Box<Details>>,
         now: Instant,
     ) -> Option<FlowId> {
         let mut subject = self.subject(frontend, PeerAddr::new(reply_to.to));
@@ -180,7 +181,7 @@ impl Udp {
         match opened {
             Ok(flow) => {
                 self.settings.metrics.udp.flows_opened.increment();
-                subject.trace("flow opened");
+                subject.opened("flow opened", details.as_deref());
                 Some(flow)
             }
             Err(error) => {
@@ -296,9 +297,23 @@ impl Udp {
 }
 
 /// The client and where the payload begins.
-fn decode(datagram: &[u8]) -> Result<(Origin, usize), HeaderError> {
+fn decode(datagram: &[u8], trust: Trust) -> Result<(Origin, usize), HeaderError> {
     match header::decode(datagram, Transport::Datagram)? {
-        Decoded::Complete { header, consumed } => Ok((header.origin, consumed)),
+        Decoded::Complete { header, consumed } => {
+            trust.check(&header)?;
+            Ok((header.origin, consumed))
+        }
         Decoded::Partial => Err(HeaderError::Truncated),
+    }
+}
+
+/// What the header tells beside the addresses, if that is logged. It is decoded again for it, once a flow and only then.
+fn details(datagram: &[u8]) -> Option<Box<Details>> {
+    if !logging::shows_details() {
+        return None;
+    }
+    match header::decode(datagram, Transport::Datagram) {
+        Ok(Decoded::Complete { header, .. }) => logging::details(header.tlvs),
+        _ => None,
     }
 }

@@ -10,7 +10,9 @@ mod many_ports;
 #[path = "../harness/namespace.rs"]
 mod namespace;
 mod routes;
+mod source_port;
 mod special_sources;
 mod startup;
 mod tcp;
+mod tlvs;
 mod udp;

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 
 use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, UdpBalancer, UdpServer};
-use crate::namespace::{TestResult, isolated, run};
+use crate::namespace::{TestResult, add_address, isolated, run};
 
 const ORDINARY: &str = "192.0.2.1:4000";
+
+/// The address of a balancer on another host; here it is on the same, but the proxy does not know that.
+const ELSEWHERE: &str = "198.51.100.7";
 
 /// Servers of both protocols and families, and a proxy in front of them.
 struct Host {
@@ -167,5 +170,131 @@ fn broadcast_addresses_are_refused_when_our_own_address_has_changed() -> TestRes
         host.expect_refused("127.0.0.1", "198.51.100.255:4000")?;
         host.expect_served("127.0.0.1", "198.51.100.200:5001")?;
         host.proxy.stop()?.expect_success()
+    })
+}
+
+#[test]
+fn sources_that_no_client_has_are_refused_in_every_form() -> TestResult {
+    isolated(|| {
+        add_address(ELSEWHERE)?;
+        // Nothing of this is a matter of loopback clients.
+        for args in [&[][..], &["--allow-loopback-clients"]] {
+            let host = Host::start(args)?;
+            let refused = [
+                "0.0.0.0:4000",
+                "0.0.0.1:4000",
+                "0.255.255.255:4000",
+                "[::ffff:0.0.0.0]:4000",
+                "[::ffff:0.255.255.255]:4000",
+                "224.0.0.1:4000",
+                "239.255.255.255:4000",
+                "[::ffff:224.0.0.1]:4000",
+                "[::ffff:239.255.255.255]:4000",
+                "255.255.255.255:4000",
+                "[::ffff:255.255.255.255]:4000",
+                "[::]:4000",
+                "[::2]:4000",
+                "[::127.0.0.1]:4000",
+                "[::203.0.113.7]:4000",
+                "[::224.0.0.1]:4000",
+                "[ff02::1]:4000",
+                "[fe80::1]:4000",
+                "[febf::1]:4000",
+                "192.0.2.1:0",
+                "[::ffff:192.0.2.1]:0",
+                "[2001:db8::1]:0",
+            ];
+            for source in refused {
+                host.expect_refused(ELSEWHERE, source)
+                    .map_err(|error| format!("{source}: {error:?}"))?;
+            }
+            let exit = host.proxy.stop()?;
+            assert_eq!(
+                exit.total("sources_refused")?,
+                2 * refused.len() as u64,
+                "{args:?}"
+            );
+            exit.expect_success()?;
+        }
+        Ok(())
+    })
+}
+
+/// Addresses that look special and are some client's: 240/4, which Cloudflare's "Pseudo IPv4" gives to IPv6 clients,
+/// link-local IPv4, private networks, and what comes next to a broadcast address.
+#[test]
+fn unusual_clients_are_served() -> TestResult {
+    isolated(|| {
+        add_address(ELSEWHERE)?;
+        let host = Host::start(&[])?;
+        for client in [
+            "240.0.0.1:4000",
+            "255.255.255.254:4000",
+            "1.0.0.0:4000",
+            "169.254.1.1:4000",
+            "10.0.0.255:4000",
+            "192.0.2.255:4000",
+            "[fd00::1]:4000",
+            "[fec0::1]:4000",
+            "[64:ff9b::7f00:1]:4000",
+            "[::1:0:0]:4000",
+        ] {
+            host.expect_served(ELSEWHERE, client)
+                .map_err(|error| format!("{client}: {error:?}"))?;
+        }
+        host.expect_seen(
+            ELSEWHERE,
+            "[::ffff:240.0.0.2]:4000",
+            "240.0.0.2:4000".parse()?,
+        )?;
+        host.proxy.stop()?.expect_success()
+    })
+}
+
+#[test]
+fn loopback_clients_of_a_balancer_elsewhere_are_served_only_where_that_is_allowed() -> TestResult {
+    isolated(|| {
+        add_address(ELSEWHERE)?;
+        add_address("2001:db8:7::7")?;
+        let clients = ["127.0.0.1:4000", "127.9.9.9:4000", "[::1]:4000"];
+        let host = Host::start(&[])?;
+        for balancer in [ELSEWHERE, "2001:db8:7::7"] {
+            for client in clients {
+                host.expect_refused(balancer, client)?;
+            }
+            host.expect_refused(balancer, "[::ffff:127.0.0.1]:4000")?;
+        }
+        assert_eq!(host.proxy.stop()?.total("sources_refused")?, 16);
+
+        let host = Host::start(&["--allow-loopback-clients"])?;
+        let warning = host.proxy.wait_for_log(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.starts_with("--allow-loopback-clients without --allowed-subnets")
+        })?;
+        assert_eq!(warning["level"], "WARN");
+        for balancer in [ELSEWHERE, "2001:db8:7::7"] {
+            for client in clients {
+                host.expect_served(balancer, client)?;
+            }
+            let mapped = "[::ffff:127.0.0.1]:4001";
+            host.expect_seen(balancer, mapped, "127.0.0.1:4001".parse()?)?;
+            // The network's broadcast address is no client even so.
+            host.expect_refused(balancer, "127.255.255.255:4000")?;
+        }
+        host.proxy.stop()?.expect_success()
+    })
+}
+
+#[test]
+fn with_a_list_loopback_clients_are_no_reason_to_warn() -> TestResult {
+    isolated(|| {
+        let list = tempfile::NamedTempFile::new()?;
+        std::fs::write(&list, ELSEWHERE)?;
+        let path = list.path().display().to_string();
+        let host = Host::start(&["--allow-loopback-clients", "--allowed-subnets", &path])?;
+        let exit = host.proxy.stop()?;
+        let warned = |line: &serde_json::Value| line["level"] == "WARN";
+        assert!(!exit.log.iter().any(warned), "{:?}", exit.log);
+        exit.expect_success()
     })
 }

@@ -22,6 +22,7 @@ mod http_servers;
 mod namespace;
 mod software;
 mod tcp_balancers;
+mod tlvs;
 mod tool;
 
 use end_to_end::harness;

@@ -3,6 +3,7 @@
 mod dnsdist;
 mod haproxy;
 mod nginx;
+mod openssl;
 mod process;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use crate::namespace::TestResult;
 pub(crate) use dnsdist::Dnsdist;
 pub(crate) use haproxy::HaProxy;
 pub(crate) use nginx::{NginxBalancer, NginxServer};
+pub(crate) use openssl::{Certificate, TlsClient};
 
 /// How a balancer listens for IPv4 and IPv6 clients.
 #[derive(Clone, Copy, Debug)]

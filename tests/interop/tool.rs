@@ -19,6 +19,8 @@ pub(crate) const NGINX_STREAM: Tool = Tool {
 };
 /// A load balancer for DNS.
 pub(crate) const DNSDIST: Tool = Tool::program("dnsdist", "dnsdist");
+/// A client of TLS, and a maker of certificates.
+pub(crate) const OPENSSL: Tool = Tool::program("openssl", "openssl");
 
 /// A file of somebody else's, and where it comes from.
 #[derive(Clone, Copy, Debug)]

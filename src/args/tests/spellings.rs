@@ -21,6 +21,7 @@ fn field<'a>(args: &'a Args, long: &str) -> &'a Option<String> {
         "max-flows" => &args.max_flows,
         "table" => &args.table,
         "log-format" => &args.log_format,
+        "source-port" => &args.source_port,
         _ => panic!("--{long} is not in this list"),
     }
 }
@@ -34,6 +35,9 @@ fn switch(args: &Args, long: &str) -> Option<bool> {
         "setup-routes" => args.setup_routes,
         "quiet" => args.quiet,
         "do-not-sandbox" => args.do_not_sandbox,
+        "force-real-client-port" => args.force_real_client_port,
+        "require-crc32c" => args.require_crc32c,
+        "allow-loopback-clients" => args.allow_loopback_clients,
         _ => panic!("--{long} is not in this list"),
     }
 }
@@ -65,7 +69,10 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("log-format", &["log-format"]),
     ("quiet", &["quiet", "q"]),
     ("do-not-sandbox", &["do-not-sandbox", "N"]),
+    ("source-port", &["source-port"]),
     ("force-real-client-port", &["force-real-client-port", "P"]),
+    ("require-crc32c", &["require-crc32c"]),
+    ("allow-loopback-clients", &["allow-loopback-clients"]),
     ("listen-transparent", &["listen-transparent"]),
 ];
 

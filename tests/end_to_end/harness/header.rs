@@ -83,6 +83,15 @@ impl Header {
         Ok(self)
     }
 
+    /// With the checksum of it all as one more TLV at the end (section 2.2.3).
+    pub(crate) fn crc32c(self) -> TestResult<Self> {
+        let mut header = self.tlv(0x03, &[0; 4])?;
+        let crc = crc32c(&header.0);
+        let field = header.0.len() - 4;
+        header.0[field..].copy_from_slice(&crc.to_be_bytes());
+        Ok(header)
+    }
+
     /// With payload behind it, to be sent in one piece.
     pub(crate) fn then(mut self, payload: &[u8]) -> Self {
         self.0.extend(payload);
@@ -115,6 +124,15 @@ impl Header {
         }
         Ok(Self(bytes))
     }
+}
+
+/// RFC 4960, Appendix B (Castagnoli's polynomial, reflected), bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (0x82F6_3B78 & (crc & 1).wrapping_neg())
+        })
+    })
 }
 
 fn destination_for(source: &str) -> &'static str {
