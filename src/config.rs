@@ -59,7 +59,8 @@ pub struct Config {
     pub setup_routes: bool,
     /// The routing table of the policy routes (`--table`; default 123). None of the kernel's own.
     pub table: RouteTable,
-    /// Whether these routes also serve UDP servers bound to 0.0.0.0 or \[::\] (off with `--no-wildcard-udp`).
+    /// Whether these routes, and flows of clients on this host, also serve UDP servers bound to 0.0.0.0 or \[::\] (off
+    /// with `--no-wildcard-udp`).
     pub wildcard_udp: bool,
     /// Whether to check the policy routes at start-up and warn (off with `--quiet`).
     pub route_check: bool,

@@ -105,6 +105,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     let dialer = Dialer {
         mark: config.mark,
         source_port: config.source_port,
+        wildcard_udp: config.wildcard_udp,
     };
     dialer
         .check_privileges(&config.frontends[0].targets)

@@ -40,8 +40,9 @@
 //! # The path of a datagram
 //!
 //! Up to 64 datagrams a system call → is the peer allowed? → its header → its flow, found by client and server, or made: one
-//! connected, spoofed socket → all datagrams of a flow in one system call. Replies of all flows are gathered and leave in
-//! one system call, each to the latest peer address of its flow, from the address that peer wrote to.
+//! connected, spoofed socket (and one to listen with, if the client is on this host: `transparent::own_host`) → all
+//! datagrams of a flow in one system call. Replies of all flows are gathered and leave in one system call, each to the
+//! latest peer address of its flow, from the address that peer wrote to.
 //!
 //! # Limits
 //!

@@ -4,6 +4,7 @@
 //! address and port as its peer; policy routing brings its answers back to this socket (see [`crate::routing`]).
 
 mod broadcast;
+mod own_host;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
-use crate::addr::{ClientAddr, PeerAddr, Targets};
+use crate::addr::{ClientAddr, ListenAddr, PeerAddr, Targets};
 use crate::config::SourcePort;
 use crate::sys::sockopt::IntOption;
 
@@ -28,6 +29,8 @@ pub(crate) struct Dialer {
     pub(crate) mark: Option<NonZeroU32>,
     /// Which port the server sees a client at.
     pub(crate) source_port: SourcePort,
+    /// Whether the UDP server may be bound to the wildcard address.
+    pub(crate) wildcard_udp: bool,
 }
 
 /// A socket on its way to the server.
@@ -36,6 +39,9 @@ pub(crate) struct Upstream {
     pub(crate) socket: Socket,
     /// Why the client's port could not be had, if the kernel chose another one.
     pub(crate) port_replaced: Option<io::Error>,
+    /// Another socket of the same address and port, for answers that come from another address than the target: those of
+    /// a UDP server bound to the wildcard address to a client on this host. Nothing is sent with it.
+    pub(crate) other_ear: Option<Socket>,
 }
 
 /// Why there is no socket to the server.
@@ -124,13 +130,43 @@ impl Dialer {
         self.dial(Type::STREAM, client, target)
     }
 
-    /// Makes a UDP socket with the client's address (or our own) at this end and the server's at the other.
+    /// Makes a UDP socket with the client's address (or our own) at this end and the server's at the other. `listen_addr`
+    /// is where the client's balancers write to.
     pub(crate) fn associate(
         &self,
         client: Option<ClientAddr>,
         target: SocketAddr,
+        listen_addr: ListenAddr,
     ) -> Result<Upstream, DialError> {
-        self.dial(Type::DGRAM, client, target)
+        let mut upstream = self.dial(Type::DGRAM, client, target)?;
+        // A server on the wildcard address has its port alone. Where we listen on it, the other ear could only hear us.
+        if let Some(client) = client
+            && self.wildcard_udp
+            && listen_addr.0.port() != target.port()
+        {
+            upstream.other_ear = self.other_ear(client, target, &upstream.socket)?;
+        }
+        Ok(upstream)
+    }
+
+    /// Makes the socket that hears what the server on this host may answer from another address than the target.
+    fn other_ear(
+        &self,
+        client: ClientAddr,
+        target: SocketAddr,
+        socket: &Socket,
+    ) -> Result<Option<Socket>, DialError> {
+        let in_socket = |error| DialError::Socket { target, error };
+        let from = own_host::answers_from(client.addr()).map_err(in_socket)?;
+        let Some(from) = from.filter(|&from| from != target.ip()) else {
+            return Ok(None);
+        };
+        // The port may be of the kernel's choice. Two sockets have it only if both agree.
+        socket.set_reuse_address(true).map_err(in_socket)?;
+        let source = socket.local_addr().map_err(in_socket)?.as_socket();
+        let source = source.unwrap_or(client.addr());
+        self.spoof(Type::DGRAM, source, SocketAddr::new(from, target.port()))
+            .map(Some)
     }
 
     /// Whether this process may spoof and mark, towards servers like these.
@@ -163,6 +199,7 @@ impl Dialer {
             return Ok(Upstream {
                 socket,
                 port_replaced: None,
+                other_ear: None,
             });
         };
         if client == target {
@@ -184,6 +221,7 @@ impl Dialer {
                 return Ok(Upstream {
                     socket,
                     port_replaced: None,
+                    other_ear: None,
                 });
             }
             Err(
@@ -204,6 +242,7 @@ impl Dialer {
         Ok(Upstream {
             socket: self.spoof(kind, any_port, target)?,
             port_replaced: Some(taken),
+            other_ear: None,
         })
     }
 

@@ -82,6 +82,8 @@ struct UdpListener {
 /// What a flow is, beside its key.
 struct FlowState {
     socket: Watched<OwnedFd>,
+    /// See [`Upstream`](crate::transparent::Upstream).
+    other_ear: Option<Watched<OwnedFd>>,
     /// The frontend that the latest datagram came to.
     frontend: FrontendId,
     /// The latest balancer address that spoke for this client, as the kernel tells it, and where it wrote to.
@@ -219,6 +221,18 @@ impl Udp {
         subject.set_client(flow.key.party.client());
         subject.set_target(flow.key.target);
         subject
+    }
+}
+
+// === impl FlowState ===
+
+impl FlowState {
+    /// A socket with something to read.
+    fn readable(&self) -> Option<&Watched<OwnedFd>> {
+        let other_ear = self.other_ear.as_ref();
+        std::iter::once(&self.socket)
+            .chain(other_ear)
+            .find(|socket| socket.is_readable())
     }
 }
 

@@ -115,6 +115,7 @@ async fn dial(
     let Upstream {
         socket,
         port_replaced,
+        other_ear: _,
     } = tcp.dialer.connect(client, target)?;
     if let Some(error) = port_replaced {
         tcp.metrics.tcp.ports_replaced.increment();

@@ -155,7 +155,7 @@ impl Udp {
             limit.debug(&subject, "datagram dropped", Some(&error));
             return None;
         }
-        let socket = match self.dial(key, &subject) {
+        let (socket, other_ear) = match self.dial(key, frontend, &subject) {
             Ok(dialed) => dialed,
             Err(error) => {
                 self.settings.metrics.udp.dial_errors.increment();
@@ -170,8 +170,12 @@ impl Udp {
         let (readiness, ready) = (&self.settings.readiness, &self.ready);
         let opened = self.flows.insert(key, now, |id| {
             let socket = readiness.watch_queued(socket, ready, id)?;
+            let other_ear = other_ear
+                .map(|other_ear| readiness.watch_queued(other_ear, ready, id))
+                .transpose()?;
             Ok::<_, io::Error>(FlowState {
                 socket,
+                other_ear,
                 frontend,
                 reply_to,
                 bytes_upstream: 0,
@@ -195,24 +199,31 @@ impl Udp {
 
     /// Makes the socket of a flow. If descriptors have run out, another flow gives its own: newcomers are not shut out by
     /// a flood of flows that nobody answers.
-    fn dial(&mut self, key: FlowKey, subject: &Subject) -> Result<OwnedFd, DialError> {
+    fn dial(
+        &mut self,
+        key: FlowKey,
+        frontend: FrontendId,
+        subject: &Subject,
+    ) -> Result<(OwnedFd, Option<OwnedFd>), DialError> {
         let (client, target) = (key.party.client(), key.target);
-        let mut dialed = self.settings.dialer.associate(client, target);
+        let listen_addr = self.listeners[frontend as usize].frontend.listen;
+        let mut dialed = self.settings.dialer.associate(client, target, listen_addr);
         if dialed.as_ref().is_err_and(DialError::is_out_of_descriptors)
             && self.evict("no file descriptors are left")
         {
-            dialed = self.settings.dialer.associate(client, target);
+            dialed = self.settings.dialer.associate(client, target, listen_addr);
         }
         let Upstream {
             socket,
             port_replaced,
+            other_ear,
         } = dialed?;
         if let Some(error) = port_replaced {
             self.settings.metrics.udp.ports_replaced.increment();
             let message = "the client's port could not be had, the kernel chose another";
             self.limits.port.debug(subject, message, Some(&error));
         }
-        Ok(OwnedFd::from(socket))
+        Ok((OwnedFd::from(socket), other_ear.map(OwnedFd::from)))
     }
 
     /// Ends the flow that has to go first. Returns whether there was one.

@@ -48,15 +48,16 @@ impl Udp {
         let Some(flow) = self.flows.get_mut(id) else {
             return filled;
         };
-        if !flow.state.socket.is_readable() {
+        let Some(socket) = flow.state.readable() else {
             return filled;
-        }
+        };
         let room = (BATCH_MAX - filled).min(REPLIES_MAX);
-        match self.replies.receive(&flow.state.socket, filled, room) {
+        match self.replies.receive(socket, filled, room) {
             Ok(received) => {
                 if received < room {
-                    flow.state.socket.drained();
-                } else {
+                    socket.drained();
+                }
+                if flow.state.readable().is_some() {
                     self.ready.push_back(id);
                 }
                 let filled_now = filled + received;
@@ -70,7 +71,10 @@ impl Udp {
                 filled_now
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                flow.state.socket.drained();
+                socket.drained();
+                if flow.state.readable().is_some() {
+                    self.ready.push_back(id);
+                }
                 filled
             }
             Err(error) => {
