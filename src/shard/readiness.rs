@@ -30,7 +30,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_lite::AsyncReadExt;
-use futures_lite::future::{poll_fn, yield_now};
+use futures_lite::future::{or, poll_fn, yield_now};
 use glommio::timer::Timer;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -60,6 +60,8 @@ struct Set {
     slots: RefCell<Slots>,
     /// Tasks with work left, which have paused to let others have their turn.
     paused: RefCell<Vec<Waker>>,
+    /// The driver, while it sleeps in the ring.
+    sleeper: Cell<Option<Waker>>,
 }
 
 // === impl Readiness ===
@@ -76,6 +78,7 @@ impl Readiness {
             epoll,
             slots: RefCell::default(),
             paused: RefCell::default(),
+            sleeper: Cell::default(),
         })))
     }
 
@@ -168,6 +171,10 @@ impl Readiness {
     /// Has the task of `cx` woken in the driver's next round. It is about to pause with work left.
     pub(crate) fn resume_later(&self, cx: &Context<'_>) {
         self.0.paused.borrow_mut().push(cx.waker().clone());
+        // A timer or a command may have woken the task, and not the driver.
+        if let Some(driver) = self.0.sleeper.take() {
+            driver.wake();
+        }
     }
 
     /// Wakes tasks as their sockets become ready. Never ends but by an error.
@@ -187,7 +194,7 @@ impl Readiness {
                 self.wait(&mut events, Duration::ZERO)
             } else if pace.is_brisk(Instant::now()) {
                 self.wait(&mut events, EPOLL_SLEEP)
-            } else if self.sleep_in_ring().await {
+            } else if or(self.sleep_in_ring(), self.work_is_left()).await {
                 last_turn = Instant::now();
                 self.wait(&mut events, Duration::ZERO)
             } else {
@@ -214,6 +221,18 @@ impl Readiness {
             yield_now().await;
             work_left = !self.0.paused.borrow().is_empty();
         }
+    }
+
+    /// Waits until some task has paused with work left, which does not show in epoll. Returns true.
+    async fn work_is_left(&self) -> bool {
+        poll_fn(|cx| {
+            if !self.0.paused.borrow().is_empty() {
+                return Poll::Ready(true);
+            }
+            self.0.sleeper.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await
     }
 
     fn wait(&self, events: &mut Vec<epoll::Event>, timeout: Duration) -> io::Result<usize> {

@@ -109,6 +109,22 @@ fn a_queue_names_the_readable_sockets() {
     });
 }
 
+/// Without the driver waking, this would hang: nothing happens in epoll.
+#[test]
+fn a_task_that_a_timer_woke_may_pause_while_the_driver_sleeps_in_the_ring() {
+    on_executor(async {
+        let set = Readiness::new().expect("epoll");
+        let driver = set.clone();
+        glommio::spawn_local(async move { driver.drive().await }).detach();
+        for _ in 0..3 {
+            sleep(Duration::from_millis(10)).await;
+            for _ in 0..10 {
+                set.pause().await;
+            }
+        }
+    });
+}
+
 /// A set with its driver, and a socket in it whose far end answers each byte at once, which keeps the driver brisk. The
 /// executor is never preempted, so that whatever gets a turn gets it from the driver.
 fn with_brisk_driver<T>(test: impl AsyncFnOnce(Readiness, Watched<UnixStream>) -> T) -> T {
