@@ -80,6 +80,29 @@ pub struct Args {
     /// file with the subnets these destinations may be in, one a line (default: this host's own addresses)
     #[argh(option)]
     pub allowed_destinations: Option<String>,
+    /// file with the subnets of clients that are turned away, one a line (default: nobody is)
+    #[argh(option)]
+    pub denied_clients: Option<String>,
+
+    /// when that file changes, leave open connections of clients it names alone
+    #[argh(option)]
+    pub keep_denied: Option<bool>,
+
+    /// most TCP connections open at once; further ones wait, 0 for no limit (default: 0)
+    #[argh(option)]
+    pub max_connections: Option<String>,
+
+    /// most TCP connections, and UDP flows, of one client at once, 0 for no limit (default: 0)
+    #[argh(option)]
+    pub max_connections_per_client: Option<String>,
+
+    /// most TCP connections, and UDP flows, one client may begin in a second, 0 for no limit (default: 0)
+    #[argh(option)]
+    pub new_connections_per_second: Option<String>,
+
+    /// seconds without a byte after which a TCP connection is reset, 0 for never (default: 0)
+    #[argh(option)]
+    pub idle_timeout: Option<String>,
 
     /// seconds without a datagram after which the socket of a UDP client is closed (default: 60)
     #[argh(option, short = 'c')]

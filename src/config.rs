@@ -9,6 +9,7 @@ use self::frontends::{Ported, Span, Spans};
 use crate::addr::Frontend;
 use crate::args::{self, ArgsError, CommandLine, Origin, Quoted, Request};
 use crate::cpus::{self, Shards};
+use crate::limits::LimitSettings;
 use crate::routing::RouteTable;
 use crate::trust::Trust;
 use std::ffi::OsString;
@@ -38,6 +39,15 @@ pub struct Config {
     /// The file of the subnets these may be in (`--allowed-destinations`); `None` leaves them this host's own addresses.
     /// Only with `dynamic_destination`.
     pub allowed_destinations: Option<PathBuf>,
+    /// The file of the subnets whose clients are turned away (`--denied-clients`); `None` turns nobody away.
+    pub denied_clients: Option<PathBuf>,
+    /// Whether a new list of these leaves open connections and flows alone (`--keep-denied`).
+    pub keep_denied: bool,
+    /// How many connections there may be, and how fast they may come (`--max-connections`,
+    /// `--max-connections-per-client`, `--new-connections-per-second`; default any number).
+    pub limits: LimitSettings,
+    /// How long a TCP connection may move no byte (`--idle-timeout`; default for ever). Never zero.
+    pub idle_timeout: Option<Duration>,
     /// How long a UDP flow may be idle (`--close-after`; default 60 s). Zero, which go-mmproxy accepts, is the shortest
     /// there is: idle at the next look is too long.
     pub close_after: Duration,
@@ -279,6 +289,12 @@ impl TryFrom<CommandLine> for Config {
                 .map(PathBuf::from),
             dynamic_destination: args.dynamic_destination.unwrap_or(false),
             allowed_destinations: value.allowed_destinations()?,
+            denied_clients: value.of("denied-clients", &args.denied_clients, values::file)?,
+            keep_denied: args.keep_denied.unwrap_or(false),
+            limits: value.limits()?,
+            idle_timeout: value
+                .of("idle-timeout", &args.idle_timeout, values::idle_timeout)?
+                .flatten(),
             close_after: value
                 .of("close-after", &args.close_after, values::close_after)?
                 .unwrap_or(Duration::from_secs(60)),
@@ -458,6 +474,22 @@ impl Check<'_> {
             }),
             (_, source_port) => Ok(source_port.unwrap_or(SourcePort::Client)),
         }
+    }
+
+    fn limits(&self) -> Result<LimitSettings, ConfigError> {
+        let args = &self.0.args;
+        let of = |long, given| Ok(self.of(long, given, values::limit)?.flatten());
+        Ok(LimitSettings {
+            connections: of("max-connections", &args.max_connections)?,
+            connections_per_client: of(
+                "max-connections-per-client",
+                &args.max_connections_per_client,
+            )?,
+            new_per_second: of(
+                "new-connections-per-second",
+                &args.new_connections_per_second,
+            )?,
+        })
     }
 
     fn shards(&self) -> Result<Shards, ConfigError> {

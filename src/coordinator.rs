@@ -2,8 +2,8 @@
 //!
 //! It runs on an executor of its own, which is not pinned and has next to nothing to do while the shards work.
 
-mod destinations;
 mod list_file;
+mod lists;
 mod shards;
 mod signal;
 
@@ -18,7 +18,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{info, warn};
 
 pub use self::list_file::ListError;
-use self::list_file::{ListFile, Reloaded};
+use self::lists::{Kind, ListFiles};
 use self::shards::Shards;
 pub use self::shards::ShardsError;
 use self::signal::{Signal, Signals};
@@ -26,13 +26,13 @@ use crate::addr::{Frontend, spans};
 use crate::config::Config;
 use crate::cpus::{self, PlacementError};
 use crate::host::{self, HostError};
+use crate::limits::Limits;
 use crate::listen;
 pub use crate::listen::BindError;
 use crate::metrics::{self, Counter, ShardMetrics};
 use crate::routing::{self, Family, InstalledRoutes, RoutePlan, RoutingError};
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, PREEMPT};
-use crate::subnets::SubnetSet;
 use crate::transparent::Dialer;
 
 /// The longest the coordinator sleeps is half of this.
@@ -61,6 +61,9 @@ pub enum RunError {
         "{0}; it is not started without the list, as headers could then name other destinations"
     )]
     Destinations(ListError),
+    /// The list of denied clients is.
+    #[error("{0}; it is not started without its list, as clients that are denied would be back")]
+    DeniedList(ListError),
     /// `--cpus` cannot be had.
     #[error(transparent)]
     Placement(#[from] PlacementError),
@@ -100,8 +103,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
 
     // First of all, so that a signal during the start does not leave routes behind.
     let signals = Signals::new(&readiness)?;
-    let (mut list, allowed) = load_list(config, &readiness)?;
-    let (mut places, destinations) = destinations::load(config, &readiness)?;
+    let (mut lists, initial_lists) = ListFiles::open(config, &readiness)?;
     let dialer = Dialer {
         mark: config.mark,
         source_port: config.source_port,
@@ -121,15 +123,18 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
     let routes = prepare_routes(config)?;
     let mut listeners = listeners.into_iter();
+    let limits = Limits::new(config.limits);
     let blueprint = |index: usize, lifeline, metrics| Blueprint {
         index,
         cpu: placement[index],
         listeners: listeners.next().unwrap_or_default(),
         dialer: dialer.clone(),
-        allowed: allowed.clone(),
+        lists: initial_lists.clone(),
         dynamic_destination: config.dynamic_destination,
-        destinations: destinations.clone(),
         trust: config.trust,
+        keep_denied: config.keep_denied,
+        limits: limits.clone(),
+        idle_timeout: config.idle_timeout,
         header_timeout: config.header_timeout,
         connect_timeout: config.connect_timeout,
         close_after: config.close_after,
@@ -140,7 +145,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
     log_ready(config, &bound, placement.len());
 
-    let supervised = supervise(&signals, &mut list, &mut places, &mut shards);
+    let supervised = supervise(&signals, &mut lists, &mut shards);
     let result = or(supervised, async { Err((&mut driver).await.into()) }).await;
     let metrics = shards.metrics();
     shards.stop().await;
@@ -170,112 +175,31 @@ fn keep_turning() {
 /// Waits for signals, changed files and broken shards.
 async fn supervise(
     signals: &Signals,
-    list: &mut Option<ListFile>,
-    places: &mut Option<ListFile>,
+    lists: &mut ListFiles,
     shards: &mut Shards,
 ) -> Result<(), RunError> {
     enum Event {
         Signal(Signal),
-        ListTouched,
-        PlacesTouched,
+        ListTouched(Kind),
         Ended(ShardsError),
     }
     loop {
-        let list_touched = async {
-            touched(list).await;
-            Event::ListTouched
-        };
-        let places_touched = async {
-            touched(places).await;
-            Event::PlacesTouched
-        };
+        let list_touched = async { Event::ListTouched(lists.changed().await) };
         let signal = async { Event::Signal(signals.next().await) };
         let ended = async { Event::Ended(shards.watch().await) };
-        match or(ended, or(signal, or(list_touched, places_touched))).await {
+        match or(ended, or(signal, list_touched)).await {
             Event::Signal(Signal::Stop) => {
                 info!("stopping");
                 return Ok(());
             }
             Event::Signal(Signal::Reload) => {
                 info!("reloading");
-                if let Some(list) = list {
-                    list.look_again();
-                    reload(list, shards).await?;
-                }
-                if let Some(places) = places {
-                    places.look_again();
-                    destinations::reload(places, shards).await?;
-                }
+                lists.reload_all(shards).await?;
             }
-            Event::PlacesTouched => {
-                if let Some(places) = places {
-                    destinations::reload(places, shards).await?;
-                }
-            }
-            Event::ListTouched => {
-                if let Some(list) = list {
-                    reload(list, shards).await?;
-                }
-            }
+            Event::ListTouched(kind) => lists.reload(kind, shards).await?,
             Event::Ended(error) => return Err(error.into()),
         }
     }
-}
-
-/// Waits until a list may have changed; for ever without one.
-async fn touched(list: &mut Option<ListFile>) {
-    match list {
-        Some(list) => list.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-fn load_list(
-    config: &Config,
-    readiness: &Readiness,
-) -> Result<(Option<ListFile>, Option<Arc<SubnetSet>>), RunError> {
-    let Some(path) = &config.allowed_subnets else {
-        warn!(
-            "no --allowed-subnets: everybody who reaches the listener can pose as any client; name your balancers' \
-             subnets in a file"
-        );
-        if config.trust.loopback_clients {
-            warn!(
-                "--allow-loopback-clients without --allowed-subnets: everybody who reaches the listener can pose as this \
-                 host itself"
-            );
-        }
-        return Ok((None, None));
-    };
-    let (file, allowed) = ListFile::open(path, readiness)?;
-    if allowed.is_empty() {
-        warn!(path = %path.display(), "the list of allowed subnets is empty: nobody is allowed");
-    } else {
-        info!(path = %path.display(), subnets = allowed.len(), "allowed subnets loaded");
-    }
-    Ok((Some(file), Some(Arc::new(allowed))))
-}
-
-async fn reload(list: &mut ListFile, shards: &mut Shards) -> Result<(), ShardsError> {
-    let path = list.path().display().to_string();
-    match list.reload() {
-        Reloaded::Unchanged => {}
-        Reloaded::Changed(allowed) => {
-            let subnets = allowed.len();
-            if allowed.is_empty() {
-                warn!(
-                    path,
-                    "the list of allowed subnets is empty now: nobody is allowed"
-                );
-            }
-            shards.allow(&Arc::new(allowed)).await?;
-            info!(path, subnets, "allowed subnets reloaded");
-        }
-        Reloaded::Failed(error) => {
-            warn!(path, %error, "the old list of allowed subnets stays in force")
-        }
-    }
-    Ok(())
 }
 
 /// Adds the routes if asked to; otherwise says what is missing.
@@ -332,7 +256,7 @@ fn check_routes(plan: &RoutePlan) {
     }
 }
 
-/// Says if the limit of descriptors cannot hold all flows.
+/// Says if the limit of descriptors cannot hold all flows, or as many connections as there may be.
 fn check_descriptors(config: &Config, shards: usize) {
     let limit = host::raise_descriptor_limit();
     let needed = host::descriptors(shards, sockets(config)) + config.max_flows as u64;
@@ -343,6 +267,21 @@ fn check_descriptors(config: &Config, shards: usize) {
             max_flows = config.max_flows,
             "the limit of open files is too small for --max-flows: raise it (systemd: LimitNOFILE, Docker: --ulimit \
              nofile) or lower --max-flows"
+        );
+    }
+    // Each takes two: the balancer's side and the server's.
+    let connections = config
+        .limits
+        .connections
+        .map_or(0, |max| u64::from(max.get()));
+    let needed = host::descriptors(shards, sockets(config)) + 2 * connections;
+    if config.protocols.tcp() && connections > 0 && needed > limit {
+        warn!(
+            limit,
+            needed,
+            max_connections = connections,
+            "the limit of open files is too small for --max-connections: raise it (systemd: LimitNOFILE, Docker: \
+             --ulimit nofile) or lower --max-connections"
         );
     }
 }
@@ -387,6 +326,13 @@ fn log_totals(shards: &[Arc<ShardMetrics>]) {
         sources_refused = total(|m| &m.tcp.sources_refused) + total(|m| &m.udp.sources_refused),
         destinations_refused =
             total(|m| &m.tcp.destinations_refused) + total(|m| &m.udp.destinations_refused),
+        clients_denied = total(|m| &m.tcp.refused.denied) + total(|m| &m.udp.refused.denied),
+        clients_over_count =
+            total(|m| &m.tcp.refused.over_count) + total(|m| &m.udp.refused.over_count),
+        clients_over_rate =
+            total(|m| &m.tcp.refused.over_rate) + total(|m| &m.udp.refused.over_rate),
+        ended_denied = total(|m| &m.tcp.ended_denied) + total(|m| &m.udp.ended_denied),
+        ended_idle = total(|m| &m.tcp.ended_idle),
         dial_errors = total(|m| &m.tcp.dial_errors) + total(|m| &m.udp.dial_errors),
         upstream_errors = total(|m| &m.udp.upstream_errors),
         downstream_errors = total(|m| &m.udp.downstream_errors),

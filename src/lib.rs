@@ -17,7 +17,8 @@
 //! Shards share nothing. Each has its own listening sockets (`SO_REUSEPORT`), and the kernel spreads the load: TCP
 //! connections by 4-tuple, UDP datagrams by *client* ([`udp`], `steer`). The [`coordinator`] tells them of new lists over
 //! one glommio shared channel each, and a shard swaps a pointer between two events: no locks. What a shard counts
-//! ([`metrics`]) it alone writes.
+//! ([`metrics`]) it alone writes. The exception are the [`limits`] of connections, which are worth nothing unless they hold
+//! for the process: who sets them pays an atomic, or a short lock, for each connection or flow that begins or ends.
 //!
 //! A shard's lifeline, one end of a socket pair held until its thread ends, tells the coordinator that it listens, and
 //! later that it is gone. Half a service is none: the process ends, and its supervisor starts it again.
@@ -32,17 +33,19 @@
 //! # The path of a byte over TCP
 //!
 //! Accept → is the peer allowed? (before a byte is read) → the preface: a complete [`header`], under a deadline and a cap
-//! → is it believed, and can its source be a client's ([`trust`])? → which server is it for, and may it be had
-//! (`destination`)? → dial from that address (`transparent`) → the first bytes → relay both directions until both have
-//! ended. A direction copies through the shard's one page buffer while messages are small, and splices through a pooled
-//! pipe while they are bulk (`tcp::half`). The end of a stream is passed on as an end, a reset as a reset.
+//! → is it believed, and can its source be a client's ([`trust`])? → may that client have a connection
+//! (`shard::admission`)? → which server is it for, and may it be had (`destination`)? → dial from that address
+//! (`transparent`) → the first bytes → relay both directions until both have ended. A direction copies through the shard's
+//! one page buffer while messages are small, and splices through a pooled pipe while they are bulk (`tcp::half`). The end of
+//! a stream is passed on as an end, a reset as a reset. What neither side ended (a client that a new list denies, an idle
+//! connection) is reset on both (`shard::roster`).
 //!
 //! # The path of a datagram
 //!
-//! Up to 64 datagrams a system call → is the peer allowed? → its header → its flow, found by client and server, or made: one
-//! connected, spoofed socket (and one to listen with, if the client is on this host: `transparent::own_host`) → all
-//! datagrams of a flow in one system call. Replies of all flows are gathered and leave in one system call, each to the
-//! latest peer address of its flow, from the address that peer wrote to.
+//! Up to 64 datagrams a system call → is the peer allowed? → its header → its flow, found by client and server, or made, if
+//! the client may have one: one connected, spoofed socket (and one to listen with, if the client is on this host:
+//! `transparent::own_host`) → all datagrams of a flow in one system call. Replies of all flows are gathered and leave in
+//! one system call, each to the latest peer address of its flow, from the address that peer wrote to.
 //!
 //! # Limits
 //!
@@ -53,9 +56,13 @@
 //! | a TCP direction that the far side does not read | 64 KiB, or one pipe (1 MiB) |
 //! | pipes of a shard | 256, of which 64 are kept when idle |
 //! | UDP flows | `--max-flows`; never-answered ones go first |
-//! | one turn: accepts, bytes of a TCP direction (or rounds), replies of a flow, expiries | 64, 512 KiB (8), 32, 256 |
+//! | TCP connections | `--max-connections`; further ones wait in the backlog |
+//! | connections and flows of a client, new ones a second | `--max-connections-per-client`, `--new-connections-per-second` |
+//! | clients whose new connections are remembered | 131,072 a second; those beyond are let in |
+//! | a TCP connection without a byte | `--idle-timeout` |
+//! | one turn: accepts, bytes of a TCP direction (or rounds), replies of a flow, expiries, connections ended by a list or the clock | 64, 512 KiB (8), 32, 256, 64 |
 //! | listening ports | 4096 |
-//! | log lines of one kind that repeat with every datagram | one a second and shard, with a count |
+//! | log lines of one kind that repeat with every datagram or refusal | one a second and shard, with a count |
 //! | log lines waiting for a slow reader | 16,384, further ones are lost |
 //! | a TLV's text in a log line | 255 bytes, escaped |
 //! | a list | 64 MiB, 1,000,000 prefixes |
@@ -87,6 +94,7 @@ pub mod cpus;
 mod destination;
 pub mod header;
 pub mod host;
+pub mod limits;
 mod listen;
 pub mod logging;
 pub mod metrics;

@@ -17,6 +17,17 @@ pub struct ShardMetrics {
     pub udp: UdpMetrics,
 }
 
+/// Clients that got no connection, or no flow, though their balancer is in the allow list.
+#[derive(Debug, Default)]
+pub struct RefusedClients {
+    /// The client is in the deny list.
+    pub denied: Counter,
+    /// The client has as many open as it may (`--max-connections-per-client`).
+    pub over_count: Counter,
+    /// The client begins more of them than it may (`--new-connections-per-second`).
+    pub over_rate: Counter,
+}
+
 /// TCP connections of one shard.
 #[derive(Debug, Default)]
 pub struct TcpMetrics {
@@ -32,8 +43,16 @@ pub struct TcpMetrics {
     pub sources_refused: Counter,
     /// Ended because the header named a destination that is not allowed.
     pub destinations_refused: Counter,
+    /// Ended because the client may not have one.
+    pub refused: RefusedClients,
     /// Ended because there was no connection to the server.
     pub dial_errors: Counter,
+    /// Relays ended because a new list denies their client.
+    pub ended_denied: Counter,
+    /// Relays ended because nothing passed for `--idle-timeout`.
+    pub ended_idle: Counter,
+    /// Times that accepting paused because `--max-connections` was reached, and connections waited.
+    pub full_pauses: Counter,
     /// Connections to the server from the client's address, but not its port.
     pub ports_replaced: Counter,
     /// Times that accepting paused for lack of descriptors or memory.
@@ -63,6 +82,10 @@ pub struct UdpMetrics {
     pub sources_refused: Counter,
     /// Dropped because the header named a destination that is not allowed.
     pub destinations_refused: Counter,
+    /// Dropped because the client may not have a flow.
+    pub refused: RefusedClients,
+    /// Flows ended because a new list denies their client.
+    pub ended_denied: Counter,
     /// Dropped because no socket could be had for their flow.
     pub dial_errors: Counter,
     /// Errors on the way to the server, most of them "connection refused": nobody listens there.

@@ -3,10 +3,12 @@
 //! Shards share nothing. The coordinator starts them, tells them of new lists over a channel each, and notices when one
 //! ends, which it only does when told to, or broken.
 
+pub(crate) mod admission;
 pub(crate) mod deadline;
 mod lifeline;
 pub(crate) mod lists;
 pub(crate) mod readiness;
+pub(crate) mod roster;
 
 use std::cell::RefCell;
 use std::io;
@@ -21,9 +23,12 @@ use glommio::sync::Gate;
 use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
-use self::lists::Lists;
+use self::admission::Admission;
+use self::lists::{InitialLists, Lists};
 use self::readiness::Readiness;
+use self::roster::Roster;
 use crate::destination::Destinations;
+use crate::limits::Limits;
 use crate::listen::Listener;
 use crate::metrics::ShardMetrics;
 use crate::subnets::SubnetSet;
@@ -63,12 +68,15 @@ pub(crate) struct Blueprint {
     /// One for each frontend, in the same order on all shards.
     pub(crate) listeners: Vec<Listener>,
     pub(crate) dialer: Dialer,
-    pub(crate) allowed: Option<Arc<SubnetSet>>,
-    /// Whether headers choose the target (`--dynamic-destination`) …
+    pub(crate) lists: InitialLists,
+    /// Whether headers choose the target (`--dynamic-destination`).
     pub(crate) dynamic_destination: bool,
-    /// … and which they may, if a list says.
-    pub(crate) destinations: Option<Arc<SubnetSet>>,
     pub(crate) trust: Trust,
+    /// Whether a new deny list leaves open connections and flows alone.
+    pub(crate) keep_denied: bool,
+    /// Shared with the other shards.
+    pub(crate) limits: Limits,
+    pub(crate) idle_timeout: Option<Duration>,
     pub(crate) header_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) close_after: Duration,
@@ -85,6 +93,8 @@ pub(crate) enum Command {
     Allow(Arc<SubnetSet>),
     /// A new list of destinations.
     AllowDestinations(Arc<SubnetSet>),
+    /// A new deny list.
+    Deny(Arc<SubnetSet>),
     /// Nothing, but to answer. Repeated until the shard does, since it can sleep through any command.
     Nudge,
     /// End, with all connections and flows.
@@ -124,12 +134,13 @@ pub(crate) fn spawn(
 
 async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<(), ShardError> {
     let readiness = Readiness::new().map_err(ShardError::Readiness)?;
-    let lists = Rc::new(Lists::new(blueprint.allowed, blueprint.destinations));
+    let lists = Rc::new(Lists::new(blueprint.lists, blueprint.keep_denied));
     let destinations = Rc::new(Destinations::new(
         blueprint.dynamic_destination,
         Rc::clone(&lists),
         blueprint.listeners.iter().map(|it| &it.frontend),
     ));
+    let limits = blueprint.limits;
     // All sessions enter it: closing it is what draining will be.
     let gate = Gate::new();
     let mut tcp_listeners = Vec::new();
@@ -150,6 +161,13 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             lists: Rc::clone(&lists),
             destinations: Rc::clone(&destinations),
             trust: blueprint.trust,
+            places: limits.places,
+            admission: Rc::new(Admission::new(
+                Rc::clone(&lists),
+                limits.tcp,
+                "connection refused",
+            )),
+            roster: Roster::start(&lists, blueprint.idle_timeout, &readiness, blueprint.index),
             header_timeout: blueprint.header_timeout,
             connect_timeout: blueprint.connect_timeout,
             pages: RefCell::new(glommio::allocate_dma_buffer(PAGES_LEN)),
@@ -169,6 +187,11 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             lists: Rc::clone(&lists),
             destinations,
             trust: blueprint.trust,
+            admission: Rc::new(Admission::new(
+                Rc::clone(&lists),
+                limits.udp,
+                "datagram dropped",
+            )),
             flows_max: blueprint.flows_max,
             close_after: blueprint.close_after,
             metrics: blueprint.metrics,
@@ -195,6 +218,7 @@ async fn obey(commands: SharedReceiver<Command>, lists: &Lists) -> Result<(), Sh
         match commands.recv().await {
             Some(Command::Allow(allowed)) => lists.set_allowed(allowed),
             Some(Command::AllowDestinations(list)) => lists.set_destinations(list),
+            Some(Command::Deny(denied)) => lists.set_denied(denied),
             Some(Command::Nudge) => {}
             Some(Command::Stop) => return Ok(()),
             None => return Err(ShardError::Orphaned),

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use glommio::sync::Gate;
 use glommio::timer::Timer;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::Socket;
@@ -23,10 +24,13 @@ use socket2::Socket;
 use self::pipes::PipePool;
 use crate::addr::{Frontend, PeerAddr};
 use crate::destination::Destinations;
+use crate::limits::{Place, Places};
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
+use crate::shard::admission::Admission;
 use crate::shard::lists::Lists;
 use crate::shard::readiness::{Readiness, Watched};
+use crate::shard::roster::Roster;
 use crate::transparent::Dialer;
 use crate::trust::Trust;
 
@@ -45,6 +49,10 @@ const ACCEPTS_MAX: usize = 64;
 /// How long accepting rests when descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long accepting rests while `--max-connections` is reached and connections wait. All shards look as often, so that
+/// none is left out; a place that a connection leaves is taken that much later at most.
+const FULL_PAUSE: Duration = Duration::from_millis(25);
+
 /// What all sessions of a shard share.
 pub(crate) struct Tcp {
     pub(crate) readiness: Readiness,
@@ -52,6 +60,10 @@ pub(crate) struct Tcp {
     pub(crate) lists: Rc<Lists>,
     pub(crate) destinations: Rc<Destinations>,
     pub(crate) trust: Trust,
+    pub(crate) places: Places,
+    pub(crate) admission: Rc<Admission>,
+    /// If there is something that ends relays.
+    pub(crate) roster: Option<Rc<Roster>>,
     pub(crate) header_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) pages: Pages,
@@ -72,11 +84,21 @@ pub(crate) struct TcpListener {
 pub(crate) async fn accept(tcp: Rc<Tcp>, listener: TcpListener, gate: Gate) {
     loop {
         listener.socket.readable().await;
-        if let Err(error) = accept_some(&tcp, &listener, &gate) {
-            tcp.metrics.tcp.accept_pauses.increment();
-            let message = "cannot accept connections, pausing";
-            tcp.limits.paused.warn(tcp.listener, message, &error);
-            Timer::new(ACCEPT_PAUSE).await;
+        match accept_some(&tcp, &listener, &gate) {
+            Ok(()) => {}
+            Err(Pause::Exhausted(error)) => {
+                tcp.metrics.tcp.accept_pauses.increment();
+                let message = "cannot accept connections, pausing";
+                tcp.limits.paused.warn(tcp.listener, message, &error);
+                Timer::new(ACCEPT_PAUSE).await;
+            }
+            Err(Pause::Full) => {
+                tcp.metrics.tcp.full_pauses.increment();
+                let message = "connections wait for others to end";
+                let error = io::Error::other("--max-connections is reached");
+                tcp.limits.full.warn(tcp.listener, message, &error);
+                Timer::new(FULL_PAUSE).await;
+            }
         }
         // Sessions have been spawned, and there may be more connections.
         tcp.readiness.pause().await;
@@ -87,20 +109,36 @@ pub(crate) async fn accept(tcp: Rc<Tcp>, listener: TcpListener, gate: Gate) {
 pub(crate) struct AcceptLimits {
     refused: RateLimited,
     paused: RateLimited,
+    full: RateLimited,
+}
+
+/// Why accepting has to rest.
+enum Pause {
+    /// Descriptors or memory have run out: EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2)).
+    Exhausted(io::Error),
+    /// `--max-connections` is reached, and connections wait.
+    Full,
 }
 
 /// Accepts what has come, up to a limit.
 ///
 /// # Errors
 ///
-/// If descriptors or memory have run out: EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2)).
-fn accept_some(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Gate) -> io::Result<()> {
+/// If accepting has to rest before it goes on.
+fn accept_some(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Gate) -> Result<(), Pause> {
     let TcpListener { frontend, socket } = listener;
     for _ in 0..ACCEPTS_MAX {
+        let Some(place) = tcp.places.take() else {
+            if has_waiting(socket) {
+                return Err(Pause::Full);
+            }
+            socket.drained();
+            return Ok(());
+        };
         match acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((connection, addr)) => {
                 if let Some(addr) = addr.and_then(|addr| SocketAddr::try_from(addr).ok()) {
-                    admit(tcp, frontend, connection, PeerAddr::new(addr), gate);
+                    admit(tcp, frontend, connection, place, PeerAddr::new(addr), gate);
                 }
             }
             Err(Errno::AGAIN) => {
@@ -108,7 +146,7 @@ fn accept_some(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Gate) -> io::Result
                 return Ok(());
             }
             Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => {
-                return Err(error.into());
+                return Err(Pause::Exhausted(error.into()));
             }
             // The connection ended before it was accepted, or had a network error: accept(2) says to go on.
             Err(_) => {}
@@ -117,8 +155,22 @@ fn accept_some(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Gate) -> io::Result
     Ok(())
 }
 
+/// Whether a connection waits to be accepted. It cannot be accepted to find out.
+fn has_waiting(socket: &Watched<Socket>) -> bool {
+    let mut listener = [PollFd::new(socket, PollFlags::IN)];
+    // EINTR, the one error there can be, says that nothing was there either (poll(2)).
+    poll(&mut listener, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// Begins a session, if the peer may have one.
-fn admit(tcp: &Rc<Tcp>, frontend: &Rc<Frontend>, connection: OwnedFd, peer: PeerAddr, gate: &Gate) {
+fn admit(
+    tcp: &Rc<Tcp>,
+    frontend: &Rc<Frontend>,
+    connection: OwnedFd,
+    place: Place,
+    peer: PeerAddr,
+    gate: &Gate,
+) {
     let subject = Subject::new(tcp.listener, "tcp", frontend.listen, peer);
     if !tcp.lists.allow(peer) {
         tcp.metrics.tcp.peers_refused.increment();
@@ -128,7 +180,10 @@ fn admit(tcp: &Rc<Tcp>, frontend: &Rc<Frontend>, connection: OwnedFd, peer: Peer
     }
     tcp.metrics.tcp.accepted.increment();
     let (tcp, frontend) = (Rc::clone(tcp), Rc::clone(frontend));
-    let session = async move { session::run(&tcp, &frontend, connection, subject).await };
+    let session = async move {
+        session::run(&tcp, &frontend, connection, subject).await;
+        drop(place);
+    };
     // The gate only refuses when the shard is about to end.
     if let Ok(task) = gate.spawn(session) {
         task.detach();
@@ -142,6 +197,7 @@ impl AcceptLimits {
         Self {
             refused: RateLimited::new(),
             paused: RateLimited::new(),
+            full: RateLimited::new(),
         }
     }
 }

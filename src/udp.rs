@@ -6,6 +6,7 @@
 mod alarm;
 pub mod flow;
 mod forward;
+mod purge;
 mod reply;
 pub(crate) mod steer;
 
@@ -23,10 +24,13 @@ use socket2::Socket;
 
 use self::alarm::Alarm;
 use self::flow::{Flow, FlowId, FlowTable, FrontendId};
+use self::purge::Purge;
 use crate::addr::{Frontend, PeerAddr};
 use crate::destination::Destinations;
+use crate::limits::Permit;
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
+use crate::shard::admission::Admission;
 use crate::shard::lists::Lists;
 use crate::shard::readiness::{Readiness, ReadyQueue, Watched};
 use crate::sys::mmsg::{Destination, Inbox, LocalAddr, Outbox};
@@ -43,6 +47,7 @@ pub(crate) struct UdpSettings {
     pub(crate) lists: Rc<Lists>,
     pub(crate) destinations: Rc<Destinations>,
     pub(crate) trust: Trust,
+    pub(crate) admission: Rc<Admission>,
     pub(crate) flows_max: usize,
     pub(crate) close_after: Duration,
     pub(crate) metrics: Arc<ShardMetrics>,
@@ -61,6 +66,7 @@ pub(crate) struct Udp {
     /// Flows with replies to fetch.
     ready: Rc<ReadyQueue>,
     expiry: Alarm,
+    purge: Purge,
     inbox: Inbox,
     outbox: Outbox,
     /// Datagrams of the inbox that are admitted and not yet sent on.
@@ -88,6 +94,8 @@ struct FlowState {
     frontend: FrontendId,
     /// The latest balancer address that spoke for this client, as the kernel tells it, and where it wrote to.
     reply_to: Destination,
+    /// The client's limits count the flow for as long as it is there.
+    _permit: Permit,
     bytes_upstream: u64,
     bytes_downstream: u64,
 }
@@ -122,6 +130,7 @@ impl Udp {
     /// As [`Readiness::watch`].
     pub(crate) fn new(settings: UdpSettings, sockets: Vec<(Frontend, Socket)>) -> io::Result<Self> {
         let flows = FlowTable::new(settings.flows_max, settings.close_after);
+        let purge = Purge::new(&settings.lists);
         let arrived = Rc::default();
         let listeners = sockets.into_iter().zip(0..);
         let listeners = listeners
@@ -137,6 +146,7 @@ impl Udp {
             flows,
             ready: Rc::default(),
             expiry: Alarm::default(),
+            purge,
             inbox: Inbox::with_addresses(),
             outbox: Outbox::new(),
             admitted: Vec::new(),
@@ -154,6 +164,7 @@ impl Udp {
             if self.expiry.is_ringing() {
                 self.expire();
             }
+            self.purge();
             self.forward();
             self.reply();
             if self.has_work() {
@@ -164,7 +175,10 @@ impl Udp {
     }
 
     fn has_work(&self) -> bool {
-        !self.arrived.is_empty() || !self.ready.is_empty() || self.expiry.is_ringing()
+        !self.arrived.is_empty()
+            || !self.ready.is_empty()
+            || self.expiry.is_ringing()
+            || self.purge.is_due(&self.settings.lists)
     }
 
     /// Waits until there is something to do.
@@ -176,6 +190,7 @@ impl Udp {
             self.arrived.register(cx);
             self.ready.register(cx);
             self.expiry.register(cx);
+            self.purge.register(cx);
             Poll::Pending
         })
         .await;

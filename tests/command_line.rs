@@ -97,6 +97,36 @@ const BAD: &[(&str, &[&str], &str)] = &[
         "--allowed-destinations is for destinations",
     ),
     (
+        "--denied-clients",
+        &["--denied-clients="],
+        r#"--denied-clients "" names no file"#,
+    ),
+    (
+        "--keep-denied",
+        &["--keep-denied=x"],
+        r#"--keep-denied "x" is neither"#,
+    ),
+    (
+        "--max-connections",
+        &["--max-connections", "many"],
+        r#"--max-connections "many" is no whole number"#,
+    ),
+    (
+        "--max-connections-per-client",
+        &["--max-connections-per-client", "16777217"],
+        r#"--max-connections-per-client "16777217" is out of range"#,
+    ),
+    (
+        "--new-connections-per-second",
+        &["--new-connections-per-second", "0.5"],
+        r#"--new-connections-per-second "0.5" is no whole number"#,
+    ),
+    (
+        "--idle-timeout",
+        &["--idle-timeout", "10m"],
+        r#"--idle-timeout "10m" is no number of seconds"#,
+    ),
+    (
         "--close-after",
         &["-close-after", "1m"],
         r#"-close-after "1m" is no whole number"#,

@@ -47,6 +47,10 @@ fn nothing_typed_means_the_defaults() {
         allowed_subnets: None,
         dynamic_destination: false,
         allowed_destinations: None,
+        denied_clients: None,
+        keep_denied: false,
+        limits: LimitSettings::default(),
+        idle_timeout: None,
         close_after: Duration::from_secs(60),
         shards: Shards::Count {
             shards: cpus::default_shards(),
@@ -88,7 +92,7 @@ fn the_defaults_are_those_of_the_help_text() {
             typed.push(format!("--{name}={default}"));
         }
     }
-    assert_eq!(typed.len(), 12, "{typed:?}");
+    assert_eq!(typed.len(), 16, "{typed:?}");
     let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
     let typed = config(&typed);
     assert!(typed.target_v4_named && typed.target_v6_named);
@@ -105,7 +109,10 @@ fn every_flag_has_its_effect() {
     let line = "-l [::]:1 -4 127.0.0.2:2 -6 [::2]:3 -p both -allowed-subnets list -close-after 0 \
          -dynamic-destination -allowed-destinations places \
          -listeners 10 -mark 0x7b -v 1 -no-pin -header-timeout 0.5 -connect-timeout 7 -max-flows \
-         1_000 -source-port any -require-crc32c -allow-loopback-clients -setup-routes -no-wildcard-udp -table 100 -log-format json -q -N word";
+         1_000 -source-port any -require-crc32c -allow-loopback-clients -setup-routes -no-wildcard-udp \
+         -table 100 -log-format json -q -denied-clients bans \
+         -keep-denied -max-connections 9 -max-connections-per-client 8 -new-connections-per-second 7 \
+         -idle-timeout 600 -N word";
     let want = Config {
         protocols: Protocols::Both,
         frontends: vec![frontend("[::]:1", "127.0.0.2:2", "[::2]:3")],
@@ -114,6 +121,14 @@ fn every_flag_has_its_effect() {
         allowed_subnets: Some(Path::new("list").into()),
         dynamic_destination: true,
         allowed_destinations: Some(Path::new("places").into()),
+        denied_clients: Some(Path::new("bans").into()),
+        keep_denied: true,
+        limits: LimitSettings {
+            connections: NonZeroU32::new(9),
+            connections_per_client: NonZeroU32::new(8),
+            new_per_second: NonZeroU32::new(7),
+        },
+        idle_timeout: Some(Duration::from_secs(600)),
         close_after: Duration::ZERO,
         shards: Shards::Count {
             shards: NonZeroUsize::new(10).expect("not zero"),
@@ -150,6 +165,25 @@ fn protocols_say_what_they_hold() {
 #[test]
 fn an_empty_list_name_is_no_list_as_in_go_mmproxy() {
     assert_eq!(config(&["-allowed-subnets", ""]).allowed_subnets, None);
+}
+
+/// Nobody who names a list of bans means that there is none.
+#[test]
+fn an_empty_name_of_the_deny_list_is_refused() {
+    assert_eq!(
+        message(&["--denied-clients="]),
+        "--denied-clients \"\" names no file: want the path of one"
+    );
+}
+
+#[test]
+fn limits_of_0_are_none() {
+    let zero = "--max-connections 0 --max-connections-per-client 0 --new-connections-per-second 0 \
+         --idle-timeout 0";
+    assert_eq!(
+        config(&zero.split_whitespace().collect::<Vec<_>>()),
+        config(&[])
+    );
 }
 
 #[test]
@@ -274,6 +308,14 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
             "5s",
             "is no number of seconds: want seconds from 0.001 to 86400, such as 5 or 0.5",
         ),
+        "max-connections" | "max-connections-per-client" | "new-connections-per-second" => (
+            "-1",
+            "is out of range: want a number from 0 to 16777216, 0 for no limit",
+        ),
+        "idle-timeout" => (
+            "0.05",
+            "is out of range: want seconds from 0.1 to 2147483647, such as 600, or 0 for never",
+        ),
         "max-flows" => ("0", "is out of range: want a number from 1 to 16777216"),
         "table" => (
             "254",
@@ -289,6 +331,7 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
         | "require-crc32c"
         | "allow-loopback-clients"
         | "dynamic-destination"
+        | "keep-denied"
         | "setup-routes"
         | "no-wildcard-udp"
         | "quiet"
@@ -302,7 +345,8 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
 fn every_flags_bad_value_is_named_with_what_would_be_right() {
     for flag in args::flags::FLAGS {
         // Any text may be the name of a file.
-        if ["allowed-subnets", "allowed-destinations"].contains(&flag.long) {
+        let files = ["allowed-subnets", "allowed-destinations", "denied-clients"];
+        if files.contains(&flag.long) {
             continue;
         }
         let Some((value, end)) = bad_value(flag.long) else {

@@ -18,6 +18,15 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 /// The shortest: below a millisecond nobody would get in.
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
+/// The longest time that a connection may be idle: as `--close-after`.
+const IDLE_MAX: Duration = Duration::from_secs(CLOSE_AFTER_SECS_MAX.unsigned_abs());
+
+/// The shortest: below a tenth of a second, connections that are in use would end.
+const IDLE_MIN: Duration = Duration::from_millis(100);
+
+/// The highest limit of connections, or of new ones in a second: there is no difference to none.
+const LIMIT_MAX: i64 = 1 << 24;
+
 /// The most UDP flows: each is an open file, and far fewer than these are all a Linux process may have.
 const FLOWS_MAX: i64 = 1 << 24;
 
@@ -118,19 +127,49 @@ pub(super) fn max_flows(text: &str) -> Result<usize, Problem> {
     usize::try_from(flows).map_err(|_| Problem::new("is out of range", wanted))
 }
 
-/// `--header-timeout` and `--connect-timeout`: seconds, whole (as any number here) or with a decimal point.
+/// `--max-connections` and other limits that 0 switches off.
+pub(super) fn limit(text: &str) -> Result<Option<NonZeroU32>, Problem> {
+    let wanted = format!("a number from 0 to {LIMIT_MAX}, 0 for no limit");
+    let limit = number(text, 0..=LIMIT_MAX, &wanted)?;
+    let limit = u32::try_from(limit).map_err(|_| Problem::new("is out of range", wanted))?;
+    Ok(NonZeroU32::new(limit))
+}
+
+/// `--denied-clients`. No name is no file: what would quietly turn nobody away is a slip.
+pub(super) fn file(text: &str) -> Result<PathBuf, Problem> {
+    if text.is_empty() {
+        return Err(Problem::new("names no file", "the path of one"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// `--header-timeout` and `--connect-timeout`.
 pub(super) fn timeout(text: &str) -> Result<Duration, Problem> {
-    let problem = |problem| Problem::new(problem, "seconds from 0.001 to 86400, such as 5 or 0.5");
-    let duration = match go_syntax::integer(text) {
-        Ok(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
-        Err(NotAnInteger::Range) => None,
-        Err(NotAnInteger::Syntax) => {
-            Some(decimal_seconds(text).ok_or_else(|| problem("is no number of seconds"))?)
-        }
-    };
-    duration
+    let wanted = "seconds from 0.001 to 86400, such as 5 or 0.5";
+    seconds(text, wanted)?
         .filter(|duration| (TIMEOUT_MIN..=TIMEOUT_MAX).contains(duration))
-        .ok_or_else(|| problem("is out of range"))
+        .ok_or_else(|| Problem::new("is out of range", wanted))
+}
+
+/// `--idle-timeout`
+pub(super) fn idle_timeout(text: &str) -> Result<Option<Duration>, Problem> {
+    let wanted = format!("seconds from 0.1 to {CLOSE_AFTER_SECS_MAX}, such as 600, or 0 for never");
+    match seconds(text, &wanted)? {
+        Some(Duration::ZERO) => Ok(None),
+        Some(duration) if (IDLE_MIN..=IDLE_MAX).contains(&duration) => Ok(Some(duration)),
+        _ => Err(Problem::new("is out of range", wanted)),
+    }
+}
+
+/// Seconds, whole (as any number here) or with a decimal point. None if they are out of every range.
+fn seconds(text: &str, wanted: &str) -> Result<Option<Duration>, Problem> {
+    match go_syntax::integer(text) {
+        Ok(seconds) => Ok(u64::try_from(seconds).ok().map(Duration::from_secs)),
+        Err(NotAnInteger::Range) => Ok(None),
+        Err(NotAnInteger::Syntax) => decimal_seconds(text)
+            .map(Some)
+            .ok_or_else(|| Problem::new("is no number of seconds", wanted)),
+    }
 }
 
 /// `--cpus`: numbers and ranges between commas, as taskset(1) and cpuset(7) write them.
@@ -336,6 +375,38 @@ mod tests {
                 ("0", Err("out of range")),
                 ("16777217", Err("out of range")),
                 ("1e3", Err("no whole number")),
+            ],
+        );
+    }
+
+    #[test]
+    fn limits_that_0_switches_off() {
+        check(
+            limit,
+            [
+                ("0", Ok(None)),
+                ("1", Ok(Some(NonZeroU32::MIN))),
+                ("16777216", Ok(NonZeroU32::new(16_777_216))),
+                ("16777217", Err("out of range")),
+                ("-1", Err("out of range")),
+                ("99999999999999999999", Err("out of range")),
+                ("none", Err("no whole number")),
+            ],
+        );
+        check(
+            idle_timeout,
+            [
+                ("0", Ok(None)),
+                ("0.0", Ok(None)),
+                ("0.1", Ok(Some(Duration::from_millis(100)))),
+                ("600", Ok(Some(Duration::from_secs(600)))),
+                ("2147483647", Ok(Some(Duration::from_secs(2_147_483_647)))),
+                ("0.05", Err("out of range")),
+                ("2147483648", Err("out of range")),
+                ("-1", Err("out of range")),
+                ("99999999999999999999", Err("out of range")),
+                ("10m", Err("no number of seconds")),
+                ("", Err("no number of seconds")),
             ],
         );
     }

@@ -115,6 +115,14 @@ impl Shards {
         Ok(())
     }
 
+    /// Sends a new deny list to all.
+    pub(super) async fn deny(&mut self, denied: &Arc<SubnetSet>) -> Result<(), ShardsError> {
+        for shard in &mut self.0 {
+            shard.send(Command::Deny(Arc::clone(denied))).await?;
+        }
+        Ok(())
+    }
+
     /// Sends a new list of allowed destinations to all.
     pub(super) async fn allow_destinations(
         &mut self,

@@ -11,6 +11,7 @@ use socket2::SockRef;
 
 use super::half::{Half, Progress};
 use super::{Stream, Tcp};
+use crate::shard::roster::{Ended, Leash};
 use crate::sys::sockopt::unacknowledged;
 
 /// What a session came to.
@@ -32,6 +33,8 @@ pub(crate) enum Reason {
     ClientFailed(io::Error),
     /// The server's side was reset, or timed out.
     ServerFailed(io::Error),
+    /// Neither side ended it.
+    Ended(Ended),
 }
 
 /// What the client sent along with the header.
@@ -46,6 +49,7 @@ struct Relay<'a> {
     server: Side<'a>,
     to_server: Half,
     to_client: Half,
+    leash: Option<&'a Leash>,
     tcp: &'a Tcp,
 }
 
@@ -59,11 +63,13 @@ struct Side<'a> {
 }
 
 /// Moves bytes between the two until both directions have ended, beginning with the client's first bytes. A reset of one
-/// side is passed on to the other when the sockets are dropped.
+/// side is passed on to the other when the sockets are dropped. If the leash is pulled, both sides are reset: neither may
+/// take for the end of a stream what is none.
 pub(crate) async fn relay(
     downstream: &Stream,
     upstream: &Stream,
     first: FirstBytes,
+    leash: Option<&Leash>,
     tcp: &Tcp,
 ) -> Closed {
     tcp.metrics.tcp.bytes_upstream.add(first.sent);
@@ -72,6 +78,7 @@ pub(crate) async fn relay(
         server: Side::new(upstream),
         to_server: Half::new(first.sent, first.unsent),
         to_client: Half::new(0, Vec::new()),
+        leash,
         tcp,
     };
     let reason = poll_fn(|cx| relay.poll(cx)).await;
@@ -81,6 +88,14 @@ pub(crate) async fn relay(
         Reason::Finished => {}
         Reason::ClientFailed(_) => relay.server.pass_on_reset(),
         Reason::ServerFailed(_) => relay.client.pass_on_reset(),
+        Reason::Ended(ended) => {
+            match ended {
+                Ended::Denied => tcp.metrics.tcp.ended_denied.increment(),
+                Ended::Idle(_) => tcp.metrics.tcp.ended_idle.increment(),
+            }
+            reset_on_close(downstream);
+            reset_on_close(upstream);
+        }
     }
     Closed {
         bytes_upstream: relay.to_server.bytes,
@@ -93,6 +108,9 @@ pub(crate) async fn relay(
 
 impl Relay<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        if let Some(ended) = self.leash.and_then(|leash| leash.pulled(cx)) {
+            return Poll::Ready(Reason::Ended(ended));
+        }
         self.client.stream.register(cx);
         self.server.stream.register(cx);
         let metrics = &self.tcp.metrics.tcp;
@@ -127,6 +145,9 @@ impl Relay<'_> {
 
         if let Some(reason) = self.outcome() {
             return Poll::Ready(reason);
+        }
+        if let Some(leash) = self.leash {
+            leash.note(self.to_server.bytes + self.to_client.bytes);
         }
         if up_again || down_again {
             self.tcp.readiness.resume_later(cx);
@@ -222,6 +243,7 @@ impl fmt::Display for Reason {
             Self::Finished => f.write_str("both sides closed"),
             Self::ClientFailed(error) => write!(f, "the client's side ended: {error}"),
             Self::ServerFailed(error) => write!(f, "the server's side ended: {error}"),
+            Self::Ended(ended) => ended.fmt(f),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{Stream, Tcp};
 use crate::addr::{ClientAddr, Frontend, SourceError};
 use crate::destination::DestinationError;
 use crate::logging::Subject;
+use crate::shard::admission::Refusal;
 use crate::shard::deadline::within;
 use crate::transparent::{DialError, Upstream};
 
@@ -29,6 +30,8 @@ enum SessionError {
     Source(#[from] SourceError),
     #[error("{0}")]
     Destination(#[from] DestinationError),
+    #[error("{0}")]
+    Refused(#[from] Refusal),
     #[error("{0}")]
     Dial(#[from] DialError),
     /// Out of memory, or of `fs.epoll.max_user_watches`.
@@ -54,6 +57,7 @@ pub(super) async fn run(tcp: &Tcp, frontend: &Frontend, downstream: OwnedFd, mut
                 SessionError::Preface(PrefaceError::Empty) => {
                     subject.trace("closed without a byte")
                 }
+                SessionError::Refused(refusal) => tcp.admission.log(refusal, &subject),
                 error => subject.failed("connection dropped", &error),
             }
         }
@@ -84,6 +88,10 @@ async fn serve(
     let client = tcp.trust.client(origin, subject.peer())?;
     let named = origin.destination();
     subject.set_client(client);
+    let _permit = tcp.admission.ask(client).inspect_err(|_| {
+        // As the server's own firewall would.
+        reset_on_close(&downstream);
+    })?;
     let (upstream, first) = match dial(tcp, frontend, client, named, rest, subject).await {
         Ok(dialed) => dialed,
         Err(error) => {
@@ -94,7 +102,8 @@ async fn serve(
     };
     subject.opened("connected", details.as_deref());
     drop(details);
-    Ok(relay(&downstream, &upstream, first, tcp).await)
+    let leash = tcp.roster.as_ref().map(|roster| roster.enter(client));
+    Ok(relay(&downstream, &upstream, first, leash.as_ref(), tcp).await)
 }
 
 /// Connects to the server and sends the client's first bytes, as far as the kernel has room for them.
@@ -179,6 +188,7 @@ impl SessionError {
             Self::Preface(_) | Self::HeaderTimedOut(_) => &metrics.header_errors,
             Self::Source(_) => &metrics.sources_refused,
             Self::Destination(_) => &metrics.destinations_refused,
+            Self::Refused(refusal) => refusal.counter(&metrics.refused),
             Self::Dial(_) | Self::Watch(_) => &metrics.dial_errors,
         }
     }

@@ -105,6 +105,12 @@ impl<S> FlowTable<S> {
         self.ids.is_empty()
     }
 
+    /// How many places there are: every id is below. None is ever taken away.
+    pub fn places(&self) -> FlowId {
+        // As in `insert`.
+        self.flows.len() as FlowId
+    }
+
     /// The flow of a key.
     pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
         self.ids.get(key).copied()

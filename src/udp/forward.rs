@@ -155,6 +155,16 @@ impl Udp {
             limit.debug(&subject, "datagram dropped", Some(&error));
             return None;
         }
+        let admission = &self.settings.admission;
+        let permit = match admission.ask(key.party.client()) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                let refused = &self.settings.metrics.udp.refused;
+                refusal.counter(refused).increment();
+                admission.log(refusal, &subject);
+                return None;
+            }
+        };
         let (socket, other_ear) = match self.dial(key, frontend, &subject) {
             Ok(dialed) => dialed,
             Err(error) => {
@@ -178,6 +188,7 @@ impl Udp {
                 other_ear,
                 frontend,
                 reply_to,
+                _permit: permit,
                 bytes_upstream: 0,
                 bytes_downstream: 0,
             })
