@@ -31,7 +31,7 @@ pub(crate) use balancer::{Balancer, UdpBalancer};
 pub(crate) use connection::Connection;
 pub(crate) use exit::Exit;
 pub(crate) use header::Header;
-pub(crate) use inspect::{unread, wait_for};
+pub(crate) use inspect::{raise_descriptor_limit, unread, wait_for};
 pub(crate) use proxy::Proxy;
 pub(crate) use tcp_server::TcpServer;
 pub(crate) use udp_server::UdpServer;

@@ -1,5 +1,6 @@
-//! Who may speak for clients, and how that changes while the proxy runs.
+//! Who may speak for clients, which clients are turned away, and how that changes while the proxy runs.
 
+mod denied;
 mod failing;
 mod in_force;
 mod reloaded;

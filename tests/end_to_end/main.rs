@@ -4,6 +4,7 @@
 
 mod destination;
 mod harness;
+mod limits;
 mod lists;
 mod logs;
 mod many_ports;

@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionread;
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::process::{
+    PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, getrlimit, pidfd_getfd, pidfd_open, setrlimit,
+};
 use socket2::Socket;
 
 use super::{Connection, PATIENCE, Proxy};
@@ -65,6 +67,14 @@ impl Proxy {
 /// How many bytes have come to a socket that nobody has read.
 pub(crate) fn unread(socket: &Socket) -> TestResult<u64> {
     Ok(ioctl_fionread(socket)?)
+}
+
+/// Lets the test itself have so many files open, if it may.
+pub(crate) fn raise_descriptor_limit(wanted: u64) -> TestResult {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    let current = current.map(|current| current.max(wanted));
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }
 
 /// Waits for something that the kernel tells of only when asked.

@@ -31,7 +31,7 @@ fn open_files_are_raised_to_the_hard_limit() -> TestResult {
             .start()?;
         let all = ("1000".to_owned(), "1000".to_owned());
         assert_eq!(limit(&proxy, "Max open files")?, all);
-        // TCP has no cap that could be too large.
+        // By default TCP has no cap that could be too large.
         assert!(!proxy.log().iter().any(is_descriptor_warning));
         proxy.stop()?.expect_success()
     })
@@ -53,6 +53,27 @@ fn a_cap_of_flows_that_cannot_fit_is_told() -> TestResult {
             (&1000.into(), &16384.into())
         );
         assert!(!start("500")?.log().iter().any(is_descriptor_warning));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_cap_of_connections_that_cannot_fit_is_told() -> TestResult {
+    isolated(|| {
+        let start = |connections| {
+            Proxy::builder()
+                .under(["prlimit", "--nofile=256:1000"])
+                .args(["--listeners", "1", "--max-connections", connections])
+                .start()
+        };
+        // Each takes two.
+        let warning = start("500")?.wait_for_log(is_descriptor_warning)?;
+        assert_eq!(warning["level"], "WARN");
+        assert_eq!(
+            (&warning["limit"], &warning["max_connections"]),
+            (&1000.into(), &500.into())
+        );
+        assert!(!start("400")?.log().iter().any(is_descriptor_warning));
         Ok(())
     })
 }
