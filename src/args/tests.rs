@@ -273,8 +273,8 @@ fn what_cannot_be_read_is_named() {
             "--quiet \"maybe\" is neither true nor false",
         ),
         (
-            &["-force-real-client-port"],
-            "-force-real-client-port: this version of glommproxy does not have it: remove it to run without",
+            &["-listen-transparent"],
+            "-listen-transparent: this version of glommproxy does not have it: remove it to run without",
         ),
     ];
     for (line, want) in cases {
