@@ -31,6 +31,7 @@ use crate::listen;
 pub use crate::listen::BindError;
 use crate::metrics::{self, Counter, ShardMetrics};
 use crate::routing::{self, Family, InstalledRoutes, RoutePlan, RoutingError};
+use crate::shard::locality::Locality;
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, PREEMPT};
 use crate::transparent::Dialer;
@@ -98,7 +99,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
 async fn coordinate(config: &Config) -> Result<(), RunError> {
     let readiness = Readiness::new()?;
     let driver = readiness.clone();
-    let mut driver = glommio::spawn_local(async move { driver.drive().await });
+    let mut driver = glommio::spawn_local(async move { driver.drive(&Locality::fixed()).await });
     keep_turning();
 
     // First of all, so that a signal during the start does not leave routes behind.
@@ -112,7 +113,9 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     dialer
         .check_privileges(&config.frontends[0].targets)
         .map_err(|error| RunError::Privileges(error.to_string()))?;
-    let placement = cpus::placement(&config.shards, &cpus::available()?)?;
+    let available = cpus::available()?;
+    let placement = cpus::placement(&config.shards, &available)?;
+    let roams = config.shards.roams(&available);
     check_descriptors(config, placement.len());
     let listeners = listen::bind_all(
         &config.frontends,
@@ -127,6 +130,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     let blueprint = |index: usize, lifeline, metrics| Blueprint {
         index,
         cpu: placement[index],
+        roams: roams.to_vec(),
         listeners: listeners.next().unwrap_or_default(),
         dialer: dialer.clone(),
         lists: initial_lists.clone(),

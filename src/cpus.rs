@@ -146,6 +146,15 @@ impl Shards {
             Self::On(cpus) => cpus.len(),
         }
     }
+
+    /// The CPUs, of those available, that a pinned shard may move to while it has little to do. None where the CPUs
+    /// were named: there the shards are to stay.
+    pub fn roams<'a>(&self, available: &'a [usize]) -> &'a [usize] {
+        match self {
+            Self::Count { .. } => available,
+            Self::On(_) => &[],
+        }
+    }
 }
 
 // === impl CpuList ===

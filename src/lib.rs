@@ -20,6 +20,9 @@
 //! ([`metrics`]) it alone writes. The exception are the [`limits`] of connections, which are worth nothing unless they hold
 //! for the process: who sets them pays an atomic, or a short lock, for each connection or flow that begins or ends.
 //!
+//! A shard with little to do moves to the CPU on which packets arrive, and goes home when they queue up
+//! (`shard::locality`).
+//!
 //! A shard's lifeline, one end of a socket pair held until its thread ends, tells the coordinator that it listens, and
 //! later that it is gone. Half a service is none: the process ends, and its supervisor starts it again.
 //!

@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod deadline;
 mod lifeline;
 pub(crate) mod lists;
+pub(crate) mod locality;
 pub(crate) mod readiness;
 pub(crate) mod roster;
 
@@ -25,6 +26,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use self::admission::Admission;
 use self::lists::{InitialLists, Lists};
+use self::locality::Locality;
 use self::readiness::Readiness;
 use self::roster::Roster;
 use crate::destination::Destinations;
@@ -65,6 +67,8 @@ pub(crate) struct Blueprint {
     pub(crate) index: usize,
     /// The CPU to stay on, if pinned.
     pub(crate) cpu: Option<usize>,
+    /// The CPUs it may move to while it has little to do; none if it was told where to stay.
+    pub(crate) roams: Vec<usize>,
     /// One for each frontend, in the same order on all shards.
     pub(crate) listeners: Vec<Listener>,
     pub(crate) dialer: Dialer,
@@ -154,6 +158,10 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
         }
         udp_sockets.extend(udp.map(|socket| (frontend, socket)));
     }
+    let locality = Rc::new(match blueprint.cpu {
+        Some(cpu) => Locality::roaming(cpu, blueprint.roams),
+        None => Locality::fixed(),
+    });
     if !tcp_listeners.is_empty() {
         let tcp = Rc::new(Tcp {
             readiness: readiness.clone(),
@@ -172,6 +180,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             connect_timeout: blueprint.connect_timeout,
             pages: RefCell::new(glommio::allocate_dma_buffer(PAGES_LEN)),
             pipes: PipePool::default(),
+            locality: Rc::clone(&locality),
             metrics: Arc::clone(&blueprint.metrics),
             listener: blueprint.index,
             limits: AcceptLimits::new(),
@@ -204,7 +213,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
     lifeline::tell();
     // A task of its own, not merely a future: glommio 0.9 keeps a waker each time a channel is polled, and counts them
     // in 16 bits. Polled along with the driver, `obey` would end the shard with the 32,768th event.
-    let driver = glommio::spawn_local(async move { readiness.drive().await });
+    let driver = glommio::spawn_local(async move { readiness.drive(&locality).await });
     or(obey(commands, &lists), async {
         Err(ShardError::Wait(driver.await))
     })

@@ -29,6 +29,7 @@ use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
 use crate::shard::admission::Admission;
 use crate::shard::lists::Lists;
+use crate::shard::locality::Locality;
 use crate::shard::readiness::{Readiness, Watched};
 use crate::shard::roster::Roster;
 use crate::transparent::Dialer;
@@ -68,6 +69,7 @@ pub(crate) struct Tcp {
     pub(crate) connect_timeout: Duration,
     pub(crate) pages: Pages,
     pub(crate) pipes: PipePool,
+    pub(crate) locality: Rc<Locality>,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// The shard's number, for the log.
     pub(crate) listener: usize,

@@ -39,6 +39,7 @@ use self::pace::Pace;
 pub(crate) use self::queue::ReadyQueue;
 use self::slot::{Slot, Slots, Wake};
 pub(crate) use self::watched::Watched;
+use super::locality::Locality;
 use crate::sys;
 
 /// Events taken from epoll at once.
@@ -182,7 +183,7 @@ impl Readiness {
     /// # Errors
     ///
     /// As `epoll_wait(2)`, except EINTR: none that a caller could mend.
-    pub(crate) async fn drive(&self) -> io::Error {
+    pub(crate) async fn drive(&self, locality: &Locality) -> io::Error {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let mut pace = Pace::new(Instant::now());
         let mut resumed = Vec::new();
@@ -203,8 +204,9 @@ impl Readiness {
             };
             match ready {
                 Ok(0) => {}
-                Ok(_) => {
+                Ok(count) => {
                     pace.events(Instant::now());
+                    locality.round(count);
                     self.dispatch(&events);
                 }
                 Err(error) => return error,
@@ -212,6 +214,7 @@ impl Readiness {
             if last_turn.elapsed() >= TURN {
                 give_turn().await;
                 last_turn = Instant::now();
+                locality.settle(last_turn);
             }
             mem::swap(&mut *self.0.paused.borrow_mut(), &mut resumed);
             for waker in resumed.drain(..) {

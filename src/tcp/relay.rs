@@ -122,7 +122,11 @@ impl Relay<'_> {
             &mut self.server,
             self.tcp,
         );
-        metrics.bytes_upstream.add(self.to_server.bytes - before);
+        let moved = self.to_server.bytes - before;
+        if moved > 0 {
+            self.tcp.locality.received(self.client.stream);
+        }
+        metrics.bytes_upstream.add(moved);
         let up_again = match sent {
             Ok(again) => again,
             Err(Failed::Source(error)) => return Poll::Ready(Reason::ClientFailed(error)),

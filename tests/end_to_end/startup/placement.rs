@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
 
-use crate::harness::Proxy;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, wait_for};
 use crate::namespace::{TestResult, isolated, run};
 
 /// A thread's CPUs, as proc_pid_status(5) lists them.
@@ -17,7 +19,7 @@ fn allowed_cpus(status: &str) -> TestResult<String> {
 }
 
 /// The number and the CPUs of each shard. Its threads are called `shard-`, its number, and glommio's number: the one that
-/// serves, and one that glommio keeps for system calls that block. Both are in the same place.
+/// serves, and one that glommio keeps for system calls that block. Both start in the same place, and the latter stays.
 fn shards(proxy: &Proxy) -> TestResult<Vec<(usize, String)>> {
     let tasks = format!("/proc/{}/task", proxy.pid().as_raw_pid());
     let mut shards = BTreeSet::new();
@@ -126,5 +128,86 @@ fn the_affinity_mask_is_kept() -> TestResult {
             .start_in_vain()?;
         let named = format!("--cpus names CPU {outside}");
         exit.expect_failure(&[&named, &format!("it may use {last}")])
+    })
+}
+
+/// Puts the thread that plays client and server on one CPU.
+fn stay_on(cpu: &str) -> TestResult {
+    let mut set = CpuSet::new();
+    set.set(cpu.parse()?);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// A hundred messages there and back, each waited for.
+fn ping_pong(client: &Connection, server: &Connection) -> TestResult {
+    (0..100).try_for_each(|_| client.expect_talk(server))
+}
+
+/// Connections of one balancer, with their sessions at the server.
+fn sessions(proxy: &Proxy, server: &TcpServer, count: u16) -> TestResult<Vec<[Connection; 2]>> {
+    let client = |n: u16| Header::of(&format!("203.0.113.7:{}", 4000 + n));
+    (0..count)
+        .map(|n| {
+            let client = Balancer::default().connect(proxy, &client(n)?)?;
+            Ok([client, server.accept()?])
+        })
+        .collect()
+}
+
+/// With one CPU there is nowhere to go.
+fn two_cpus() -> TestResult<Option<[String; 2]>> {
+    Ok(own_cpus()?.first_chunk().cloned())
+}
+
+#[test]
+fn one_with_little_to_do_goes_where_packets_arrive_and_home_when_they_queue_up() -> TestResult {
+    isolated(|| {
+        let Some([first, second]) = two_cpus()? else {
+            return Ok(());
+        };
+        let server = TcpServer::bind("127.0.0.1")?;
+        let proxy = Proxy::tcp(server.addr()?)
+            .args(["--listeners", "1"])
+            .start()?;
+        let home = shards(&proxy)?.remove(0).1;
+        let away = if home == first { second } else { first };
+        stay_on(&away)?;
+        let sessions = sessions(&proxy, &server, 40)?;
+        let [client, session] = &sessions[0];
+        wait_for(|| {
+            ping_pong(client, session)?;
+            Ok(shards(&proxy)?.contains(&(0, away.clone())).then_some(()))
+        })?;
+        wait_for(|| {
+            for _ in 0..100 {
+                for [client, _] in &sessions {
+                    client.send(b"question")?;
+                }
+                for [_, session] in &sessions {
+                    session.expect(b"question")?;
+                }
+            }
+            Ok((shards(&proxy)? == [(0, home.clone())]).then_some(()))
+        })
+    })
+}
+
+#[test]
+fn one_on_a_named_cpu_stays_there() -> TestResult {
+    isolated(|| {
+        let Some([named, away]) = two_cpus()? else {
+            return Ok(());
+        };
+        let server = TcpServer::bind("127.0.0.1")?;
+        let proxy = Proxy::tcp(server.addr()?)
+            .args(["--cpus", &named])
+            .start()?;
+        stay_on(&away)?;
+        let sessions = sessions(&proxy, &server, 1)?;
+        for _ in 0..100 {
+            ping_pong(&sessions[0][0], &sessions[0][1])?;
+            assert_eq!(shards(&proxy)?, [(0, named.clone())]);
+        }
+        Ok(())
     })
 }
