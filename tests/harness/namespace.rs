@@ -27,6 +27,11 @@ const ROLE: &str = "GLOMMPROXY_TEST_ROLE";
 /// The role of the process that runs a test's body.
 const INSIDE: &str = "inside";
 
+/// Into a network namespace without being root: in a user namespace of our own.
+pub(crate) const AS_ANYBODY: &[&str] = &["unshare", "--user", "--map-root-user", "--net"];
+/// Into a network namespace as root.
+pub(crate) const AS_ROOT: &[&str] = &["unshare", "--net"];
+
 /// The most time one test may take. Only a test that hangs takes it.
 const TEST_MAX: Duration = Duration::from_secs(60);
 
@@ -123,7 +128,7 @@ fn output_in_time(mut process: Child) -> TestResult<(Output, bool)> {
 
 /// Ends this process and all that it started when its standard input ends: then the test runner is gone, interrupted
 /// at a terminal perhaps, and nobody else would end them.
-fn end_with_standard_input() {
+pub(crate) fn end_with_standard_input() {
     thread::spawn(|| {
         let _ = io::stdin().read_to_end(&mut Vec::new());
         let _ = kill_current_process_group(Signal::KILL);
@@ -161,10 +166,13 @@ pub(crate) fn test_command(test: &str, wrapper: &[&str], role: &str) -> TestResu
 
 /// How to get a network namespace: in a user namespace of our own, or as root if those are forbidden.
 fn unshare() -> TestResult<&'static [&'static str]> {
-    let ways: [&[&str]; 2] = [
-        &["unshare", "--user", "--map-root-user", "--net"],
-        &["unshare", "--net"],
-    ];
+    first_that_works([AS_ANYBODY, AS_ROOT])
+}
+
+/// The first of two ways to get a network namespace that this machine and user have.
+pub(crate) fn first_that_works(
+    ways: [&'static [&'static str]; 2],
+) -> TestResult<&'static [&'static str]> {
     let works = |way: &&&[&str]| {
         let mut probe = Command::new(way[0]);
         probe
@@ -178,13 +186,13 @@ fn unshare() -> TestResult<&'static [&'static str]> {
     };
     let way = ways.iter().find(works).copied();
     way.ok_or_else(|| {
-        "this test needs a network namespace: install util-linux and iproute2, and allow user namespaces (sysctl \
+        "a network namespace is needed: install util-linux and iproute2, and allow user namespaces (sysctl \
          kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0) or run as root"
             .into()
     })
 }
 
 /// `ip` is where an ordinary user's path often does not lead.
-fn path() -> String {
+pub(crate) fn path() -> String {
     format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default())
 }

@@ -1,0 +1,206 @@
+//! Tables, to be pasted as they are.
+
+use crate::harness::Metric;
+use crate::harness::candidate::Kind;
+use crate::harness::results::{Results, Row};
+
+use super::times;
+
+/// A table with a line for each workload, one with everything, and how it was measured.
+pub(crate) fn markdown(results: &Results) -> String {
+    let parts = [
+        format!("# {}", results.title),
+        overview(results),
+        format!("## How it was measured\n\n{}", conditions(results)),
+        format!("## Everything\n\n{}", everything(results)),
+    ];
+    let mut text = parts.join("\n\n");
+    let notes = notes(results);
+    if !notes.is_empty() {
+        text.push_str("\n\n## What failed\n\n");
+        text.push_str(&notes.join("\n"));
+    }
+    text.push('\n');
+    text
+}
+
+/// The number that says most of each workload.
+fn overview(results: &Results) -> String {
+    let mut first = vec!["workload".to_owned(), String::new()];
+    first.extend(names(results));
+    first.extend([against(results), "CPU time".to_owned()]);
+    let mut lines = vec![first];
+    for row in &results.rows {
+        let mut line = vec![
+            format!("**{}** {}", row.name, row.title),
+            row.primary.name().to_owned(),
+        ];
+        line.extend(values(row, row.primary));
+        let ratio = |metric| ratio(results, row, metric);
+        let cpu = row.cpu().filter(|cpu| *cpu != row.primary);
+        line.extend([ratio(row.primary), cpu.map_or_else(nothing, ratio)]);
+        lines.push(line);
+    }
+    table(&lines, 2)
+}
+
+/// Every metric of each workload.
+fn everything(results: &Results) -> String {
+    let mut first = vec!["workload".to_owned(), String::new()];
+    first.extend(names(results));
+    first.push(against(results));
+    let mut lines = vec![first];
+    for row in &results.rows {
+        for metric in row.metrics() {
+            let mut line = vec![row.name.to_owned(), metric.name().to_owned()];
+            line.extend(values(row, metric));
+            line.push(ratio(results, row, metric));
+            lines.push(line);
+        }
+    }
+    table(&lines, 2)
+}
+
+fn conditions(results: &Results) -> String {
+    let machine = &results.machine;
+    let commit = machine.commit.as_deref().unwrap_or("unknown");
+    let mut lines = vec![
+        format!(
+            "{}, {}, glommproxy {} (commit {commit}): {}, PROXY header {:?}. Everybody in turn, in a new order each round, \
+             after a warm-up. Ratios are turned so that more than 1 is better for glommproxy.",
+            machine.date,
+            machine.line(),
+            env!("CARGO_PKG_VERSION"),
+            results.effort(),
+            results.header
+        ),
+        String::new(),
+        "```text".to_owned(),
+    ];
+    let proxies = results.candidates.iter();
+    for proxy in proxies.filter(|candidate| candidate.kind != Kind::Direct) {
+        lines.push(format!("{}: {}", proxy.name, proxy.shown()));
+    }
+    lines.push("```".to_owned());
+    lines.join("\n")
+}
+
+fn notes(results: &Results) -> Vec<String> {
+    let mut notes = Vec::new();
+    for row in &results.rows {
+        for (candidate, cell) in results.candidates.iter().zip(&row.cells) {
+            if let Some(why) = cell.failures.first() {
+                notes.push(format!(
+                    "- {}, {}: {} of {} runs: {why}",
+                    row.name,
+                    candidate.name,
+                    cell.failures.len(),
+                    results.rounds
+                ));
+            }
+        }
+    }
+    notes
+}
+
+fn names(results: &Results) -> impl Iterator<Item = String> {
+    let names = results.candidates.iter();
+    names.map(|candidate| candidate.name.clone())
+}
+
+fn against(results: &Results) -> String {
+    let whom = if results.has_peers() {
+        "best peer"
+    } else {
+        "no proxy"
+    };
+    format!("glommproxy / {whom}")
+}
+
+fn values(row: &Row, metric: Metric) -> impl Iterator<Item = String> {
+    row.cells.iter().map(move |cell| {
+        let nothing = if cell.failures.is_empty() {
+            "–"
+        } else {
+            "failed"
+        };
+        let median = cell.median(metric).map(number);
+        median.unwrap_or_else(|| nothing.to_owned())
+    })
+}
+
+fn ratio(results: &Results, row: &Row, metric: Metric) -> String {
+    let ours = results.ours();
+    let ratio = ours.and_then(|ours| results.times_better(row, ours, metric));
+    ratio.map_or_else(nothing, |ratio| format!("**{}**", times(ratio)))
+}
+
+fn nothing() -> String {
+    "–".to_owned()
+}
+
+/// Three digits that count: `0.123`, `12.3`, `123,000`.
+fn number(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let before_the_point = value.abs().log10().floor() as i32 + 1;
+    if before_the_point < 3 {
+        let decimals = usize::try_from(3 - before_the_point).unwrap_or(0).min(4);
+        return format!("{value:.decimals$}");
+    }
+    let unit = 10f64.powi(before_the_point - 3);
+    let rounded = format!("{:.0}", (value / unit).round() * unit);
+    let mut grouped = String::new();
+    for (index, digit) in rounded.chars().enumerate() {
+        if index > 0 && (rounded.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// The first line is the headline; columns from `numbers` on are aligned to the right.
+fn table(lines: &[Vec<String>], numbers: usize) -> String {
+    let columns = lines.first().map_or(0, Vec::len);
+    let rule = (0..columns).map(|column| if column < numbers { "---" } else { "---:" });
+    let rule: Vec<String> = rule.map(str::to_owned).collect();
+    let (first, rest) = lines.split_at(1.min(lines.len()));
+    let all = first.iter().chain([&rule]).chain(rest);
+    let rows: Vec<String> = all
+        .map(|line| format!("| {} |", line.join(" | ")))
+        .collect();
+    rows.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (value, wanted) in [
+            (0.0, "0"),
+            (0.001_234, "0.0012"),
+            (0.123_4, "0.123"),
+            (1.0, "1.00"),
+            (12.34, "12.3"),
+            (123.4, "123"),
+            (999.9, "1,000"),
+            (81_349.0, "81,300"),
+            (1_234_567.0, "1,230,000"),
+        ] {
+            assert_eq!(number(value), wanted);
+        }
+    }
+
+    #[test]
+    fn tables_have_a_rule_under_the_headline() {
+        let lines = [
+            vec!["a".to_owned(), "b".to_owned()],
+            vec!["c".to_owned(), "1".to_owned()],
+        ];
+        assert_eq!(table(&lines, 1), "| a | b |\n| --- | ---: |\n| c | 1 |");
+    }
+}

@@ -1,0 +1,157 @@
+//! What was found.
+
+use std::collections::BTreeMap;
+
+use super::args::Args;
+use super::candidate::{Candidate, Kind};
+use super::machine::Machine;
+use super::statistics::median;
+use super::{HeaderVersion, Metric, Result, Samples, Suite, Workload};
+
+/// Everything that was measured, and how.
+pub(crate) struct Results {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) machine: Machine,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) rounds: u32,
+    pub(crate) seconds: f64,
+    pub(crate) header: HeaderVersion,
+}
+
+/// A workload.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) primary: Metric,
+    /// One for each candidate.
+    pub(crate) cells: Vec<Cell>,
+}
+
+/// A workload and a candidate.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cell {
+    /// What each round found.
+    pub(crate) samples: BTreeMap<Metric, Vec<f64>>,
+    /// Why rounds found nothing.
+    pub(crate) failures: Vec<String>,
+}
+
+// === impl Results ===
+
+impl Results {
+    pub(crate) fn new<S>(
+        suite: &Suite<S>,
+        workloads: &[&Workload<S>],
+        candidates: &[Candidate],
+        args: &Args,
+    ) -> Self {
+        let row = |workload: &&Workload<S>| Row {
+            name: workload.name,
+            title: workload.title,
+            primary: workload.primary,
+            cells: vec![Cell::default(); candidates.len()],
+        };
+        Self {
+            name: suite.name,
+            title: suite.title,
+            machine: Machine::look(),
+            candidates: candidates.to_vec(),
+            rows: workloads.iter().map(row).collect(),
+            rounds: args.rounds(),
+            seconds: args.measured().as_secs_f64(),
+            header: args.header,
+        }
+    }
+
+    pub(crate) fn add(&mut self, row: usize, column: usize, outcome: Result<Samples>) {
+        let cell = &mut self.rows[row].cells[column];
+        match outcome {
+            Ok(samples) => {
+                for (metric, value) in samples {
+                    cell.samples.entry(metric).or_default().push(value);
+                }
+            }
+            Err(error) => cell.failures.push(error.to_string()),
+        }
+    }
+
+    /// How the numbers came about, in words.
+    pub(crate) fn effort(&self) -> String {
+        let (rounds, seconds) = (self.rounds, self.seconds);
+        match rounds {
+            1 => format!("one round of {seconds} s"),
+            _ => format!("medians of {rounds} rounds of {seconds} s"),
+        }
+    }
+
+    pub(crate) fn has_failures(&self) -> bool {
+        let mut cells = self.rows.iter().flat_map(|row| &row.cells);
+        cells.any(|cell| !cell.failures.is_empty())
+    }
+
+    /// The column of glommproxy as users start it.
+    pub(crate) fn ours(&self) -> Option<usize> {
+        let mut kinds = self.candidates.iter().map(|candidate| candidate.kind);
+        kinds.position(|kind| kind == Kind::Ours)
+    }
+
+    /// The best of the peers by a metric, and its value. Without any peer, the way without a proxy.
+    pub(crate) fn reference(&self, row: &Row, metric: Metric) -> Option<(usize, f64)> {
+        let of_kind = |kind: Kind| {
+            let columns = self.candidates.iter().enumerate();
+            columns
+                .filter(move |(_, candidate)| candidate.kind == kind)
+                .filter_map(|(column, _)| Some((column, row.cells[column].median(metric)?)))
+        };
+        let best = of_kind(Kind::Peer).reduce(|best, other| {
+            if metric.is_better(other.1, best.1) {
+                other
+            } else {
+                best
+            }
+        });
+        if self.has_peers() {
+            return best;
+        }
+        best.or_else(|| of_kind(Kind::Direct).next())
+    }
+
+    pub(crate) fn has_peers(&self) -> bool {
+        let mut kinds = self.candidates.iter().map(|candidate| candidate.kind);
+        kinds.any(|kind| kind == Kind::Peer)
+    }
+
+    /// How many times better a candidate is than the best peer.
+    pub(crate) fn times_better(&self, row: &Row, column: usize, metric: Metric) -> Option<f64> {
+        let (_, reference) = self.reference(row, metric)?;
+        metric.times_better(row.cells[column].median(metric)?, reference)
+    }
+}
+
+// === impl Row ===
+
+impl Row {
+    /// Everything measured in this row, in order.
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        let keys = self.cells.iter().flat_map(|cell| cell.samples.keys());
+        let mut metrics: Vec<Metric> = keys.copied().collect();
+        metrics.sort_unstable();
+        metrics.dedup();
+        metrics
+    }
+
+    /// The CPU time that the workload is measured by.
+    pub(crate) fn cpu(&self) -> Option<Metric> {
+        self.metrics().into_iter().find(|metric| metric.is_cpu())
+    }
+}
+
+// === impl Cell ===
+
+impl Cell {
+    pub(crate) fn median(&self, metric: Metric) -> Option<f64> {
+        median(self.samples.get(&metric)?)
+    }
+}
