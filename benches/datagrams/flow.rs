@@ -9,8 +9,8 @@ use crate::outbox::{DATAGRAM_MAX, Outbox};
 
 /// Bytes in front of a payload that tell when and by whom it was sent.
 const STAMP: usize = 12;
-/// How long a single message is waited for before it is sent again.
-pub(crate) const LOST_AFTER: Duration = Duration::from_millis(200);
+/// How long a datagram is waited for before it counts as lost: longer than 5000 of them queue on a slow machine.
+pub(crate) const LOST_AFTER: Duration = Duration::from_millis(500);
 
 /// A client with a balancer's socket of its own.
 pub(crate) struct Flow {

@@ -37,6 +37,8 @@ struct Begun {
 impl<'a> Meter<'a> {
     /// The longest warm-up; shorter measurements have shorter ones.
     const WARM_UP_MAX: Duration = Duration::from_millis(500);
+    /// How much longer it takes if nothing was counted by its end, on a machine that is busy otherwise.
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     pub(crate) fn start<S>(run: &Run<'a, S>) -> Self {
         Self {
@@ -60,7 +62,15 @@ impl<'a> Meter<'a> {
                 true
             }
             None => true,
-            Some(begun) => now < begun.at + self.measured,
+            Some(begun) => {
+                let nothing = self.tally.messages == 0 && self.tally.bytes == 0;
+                let more = if nothing {
+                    Self::PATIENCE
+                } else {
+                    Duration::ZERO
+                };
+                now < begun.at + self.measured + more
+            }
         }
     }
 
