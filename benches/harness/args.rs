@@ -17,7 +17,7 @@ const SECONDS_MIN: f64 = 0.1;
 /// Measures the whole path through a proxy, in a network namespace of its own: glommproxy, no proxy, and any peer.
 #[derive(Debug, FromArgs)]
 pub(crate) struct Args {
-    /// a peer: NAME='command with {{listen}}, {{target}}', run by sh; {{target6}} is the IPv6 target, {{allowed}} becomes
+    /// a peer: NAME='command with {listen} and {target}', run by sh; {target6} is the IPv6 target, {allowed} becomes
     /// `--allowed-subnets FILE` where a workload has a list (a peer without it sits those out). Repeatable
     #[argh(option)]
     pub(crate) peer: Vec<Peer>,
@@ -97,6 +97,22 @@ pub(crate) fn parse(bench: &str, args: impl Iterator<Item = String>) -> Result<C
             Err(format!("{line}; see --help").into())
         }
     }
+}
+
+/// How these arguments are typed for a bench, to measure the same again.
+pub(crate) fn typed(bench: &str, args: impl Iterator<Item = String>) -> String {
+    let args = args.filter(|arg| arg != "--bench").map(|arg| quoted(&arg));
+    let words = ["cargo", "bench", "--bench", bench, "--"].map(str::to_owned);
+    words.into_iter().chain(args).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 // === impl Args ===
@@ -240,6 +256,16 @@ mod tests {
             assert!(said.contains(wanted), "{args:?}: {said}");
             assert_eq!(said.lines().count(), 1, "{said}");
         }
+    }
+
+    #[test]
+    fn what_was_typed_can_be_typed_again() {
+        let args = ["--rounds", "3", "--peer", "x=it's {listen}", "--bench", ""];
+        let args = args.map(str::to_owned).into_iter();
+        assert_eq!(
+            typed("relay", args),
+            r"cargo bench --bench relay -- --rounds 3 --peer 'x=it'\''s {listen}' ''"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::thread;
 
-use rustix::process::geteuid;
+use rustix::process::{Resource, geteuid, getrlimit};
 use rustix::system::uname;
 
 /// The machine and the day.
@@ -19,6 +19,8 @@ pub(crate) struct Machine {
     pub(crate) cpus: usize,
     /// The commit that was measured, where git knows it.
     pub(crate) commit: Option<String>,
+    /// How many files each process may have open; None for any number.
+    pub(crate) open_files: Option<u64>,
     /// `root`, or root of a user namespace only.
     pub(crate) user: &'static str,
 }
@@ -43,6 +45,7 @@ impl Machine {
             cpu: model.unwrap_or_else(|| system.machine().to_string_lossy().into_owned()),
             cpus: thread::available_parallelism().map_or(1, |cpus| cpus.get()),
             commit: output("git", &["describe", "--always", "--dirty"]),
+            open_files: getrlimit(Resource::Nofile).current,
             user: user(),
         }
     }
@@ -52,7 +55,10 @@ impl Machine {
         let Self {
             kernel, cpu, cpus, ..
         } = self;
-        format!("{cpus} CPUs ({cpu}), {kernel}, {}", self.user)
+        let files = self.open_files;
+        let files = files.map_or("any number of".to_owned(), |files| files.to_string());
+        let user = self.user;
+        format!("{cpus} CPUs ({cpu}), {kernel}, {user}, {files} open files")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::args::Args;
+use super::args::{self, Args};
 use super::candidate::{Candidate, Kind};
 use super::machine::Machine;
 use super::statistics::median;
@@ -13,6 +13,8 @@ pub(crate) struct Results {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) machine: Machine,
+    /// What to type to measure the same again.
+    pub(crate) command: String,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) rows: Vec<Row>,
     pub(crate) rounds: u32,
@@ -45,7 +47,7 @@ impl Results {
         suite: &Suite<S>,
         workloads: &[&Workload<S>],
         candidates: &[Candidate],
-        args: &Args,
+        options: &Args,
     ) -> Self {
         let row = |workload: &&Workload<S>| Row {
             name: workload.name,
@@ -57,11 +59,12 @@ impl Results {
             name: suite.name,
             title: suite.title,
             machine: Machine::look(),
+            command: args::typed(suite.name, std::env::args().skip(1)),
             candidates: candidates.to_vec(),
             rows: workloads.iter().map(row).collect(),
-            rounds: args.rounds(),
-            seconds: args.measured().as_secs_f64(),
-            header: args.header,
+            rounds: options.rounds(),
+            seconds: options.measured().as_secs_f64(),
+            header: options.header,
         }
     }
 

@@ -20,11 +20,13 @@ pub(super) fn json(results: &Results) -> Result<String> {
     });
     let value = json!({
         "bench": results.name,
+        "command": results.command,
         "date": machine.date,
         "commit": machine.commit,
         "kernel": machine.kernel,
         "cpu": machine.cpu,
         "cpus": machine.cpus,
+        "open_files": machine.open_files,
         "user": machine.user,
         "rounds": results.rounds,
         "seconds": results.seconds,

@@ -28,7 +28,7 @@ pub(crate) fn markdown(results: &Results) -> String {
 fn overview(results: &Results) -> String {
     let mut first = vec!["workload".to_owned(), String::new()];
     first.extend(names(results));
-    first.extend([against(results), "CPU time".to_owned()]);
+    first.extend([against(results), "the same of CPU time".to_owned()]);
     let mut lines = vec![first];
     for row in &results.rows {
         let mut line = vec![
@@ -75,12 +75,12 @@ fn conditions(results: &Results) -> String {
             results.header
         ),
         String::new(),
-        "```text".to_owned(),
+        "```sh".to_owned(),
+        results.command.clone(),
     ];
-    let proxies = results.candidates.iter();
-    for proxy in proxies.filter(|candidate| candidate.kind != Kind::Direct) {
-        lines.push(format!("{}: {}", proxy.name, proxy.shown()));
-    }
+    let ours = results.candidates.iter();
+    let ours = ours.filter(|candidate| matches!(candidate.kind, Kind::Ours | Kind::Variant));
+    lines.extend(ours.map(|candidate| format!("# {}", candidate.shown())));
     lines.push("```".to_owned());
     lines.join("\n")
 }
