@@ -54,7 +54,7 @@ impl Candidate {
             .collect()
     }
 
-    fn new(name: &str, kind: Kind, command: &str) -> Self {
+    pub(crate) fn new(name: &str, kind: Kind, command: &str) -> Self {
         Self {
             name: name.to_owned(),
             kind,

@@ -164,3 +164,57 @@ fn nanoseconds(pid: u32) -> u64 {
         });
     times.sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    /// Longer than any machine needs; only a failing test waits for it.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < deadline, "never: {what}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn children_count_too_and_end_too() -> Result {
+        let folder = TempDir::new()?;
+        // The parent sleeps, so all the CPU time is its child's.
+        let proxy = Proxy::start("while :; do :; done & exec sleep 1000", folder.path())?;
+        wait_until("two processes", || proxy.processes().len() == 2);
+        let before = proxy.cpu_time();
+        wait_until("CPU time", || !proxy.cpu_time().since(before).is_zero());
+        assert!(proxy.memory() > 0);
+        assert!(proxy.descriptors() >= 6);
+        let child = proxy.processes()[1];
+        drop(proxy);
+        wait_until("the end of the child", || {
+            let stat = fs::read_to_string(format!("/proc/{child}/stat"));
+            // It may stay as a zombie where nobody collects those.
+            stat.map_or(true, |stat| stat.contains(") Z "))
+        });
+        Ok(())
+    }
+
+    #[test]
+    fn last_words_are_told() -> Result {
+        let folder = TempDir::new()?;
+        let mut proxy = Proxy::start("echo first; echo no such flag >&2; exit 3", folder.path())?;
+        let mut said = String::new();
+        wait_until("its end", || {
+            said = proxy
+                .check_alive()
+                .err()
+                .map_or(String::new(), |e| e.to_string());
+            !said.is_empty()
+        });
+        assert!(said.contains("exit status: 3"), "{said}");
+        assert!(said.ends_with("no such flag"), "{said}");
+        Ok(())
+    }
+}

@@ -158,3 +158,69 @@ impl Cell {
         median(self.samples.get(&metric)?)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A peer that is fast, one that is thrifty, and us between them, in CPU time that is; the fast one failed once.
+    pub(crate) fn example() -> Results {
+        let candidate = |name: &str, kind| Candidate::new(name, kind, "");
+        let mut results = Results {
+            name: "example",
+            title: "An example",
+            machine: Machine::look(),
+            command: "cargo bench --bench example".to_owned(),
+            candidates: vec![
+                candidate("no proxy", Kind::Direct),
+                candidate("glommproxy", Kind::Ours),
+                candidate("fast", Kind::Peer),
+                candidate("thrifty", Kind::Peer),
+            ],
+            rows: vec![Row {
+                name: "rr",
+                title: "ping <-> pong",
+                primary: Metric::RoundTrips,
+                cells: vec![Cell::default(); 4],
+            }],
+            rounds: 2,
+            seconds: 3.0,
+            header: HeaderVersion::V2,
+        };
+        for (column, rate, cpu) in [
+            (0, 40_000.0, None),
+            (1, 30_000.0, Some(8.0)),
+            (2, 20_000.0, Some(16.0)),
+            (3, 10_000.0, Some(4.0)),
+        ] {
+            let cpu = cpu.map(|cpu| (Metric::CpuPerMessage, cpu));
+            let samples = [(Metric::RoundTrips, rate)].into_iter().chain(cpu);
+            results.add(0, column, Ok(samples.collect()));
+        }
+        results.add(0, 2, Err("it broke".into()));
+        results
+    }
+
+    #[test]
+    fn the_best_peer_is_another_for_each_metric() {
+        let results = example();
+        let row = &results.rows[0];
+        let best = |metric| results.reference(row, metric);
+        assert_eq!(best(Metric::RoundTrips), Some((2, 20_000.0)));
+        assert_eq!(best(Metric::CpuPerMessage), Some((3, 4.0)));
+        assert_eq!(best(Metric::Lost), None);
+        let better = |metric| results.times_better(row, 1, metric);
+        assert_eq!(better(Metric::RoundTrips), Some(1.5));
+        assert_eq!(better(Metric::CpuPerMessage), Some(0.5));
+    }
+
+    #[test]
+    fn without_peers_the_machine_is_the_limit() {
+        let mut results = example();
+        results.candidates.truncate(2);
+        let row = &results.rows[0];
+        let best = |metric| results.reference(row, metric);
+        assert_eq!(best(Metric::RoundTrips), Some((0, 40_000.0)));
+        assert_eq!(best(Metric::CpuPerMessage), None);
+    }
+}

@@ -177,6 +177,19 @@ fn table(lines: &[Vec<String>], numbers: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::results::tests::example;
+
+    #[test]
+    fn a_workload_is_a_row() {
+        let text = markdown(&example());
+        for wanted in [
+            "| **rr** ping <-> pong | round trips/s | 40,000 | 30,000 | 20,000 | 10,000 | **1.50×** | **0.50×** |",
+            "| rr | CPU µs/round trip | – | 8.00 | 16.0 | 4.00 | **0.50×** |",
+            "- rr, fast: 1 of 2 runs: it broke",
+        ] {
+            assert!(text.contains(wanted), "{text}");
+        }
+    }
 
     #[test]
     fn numbers_have_three_digits() {

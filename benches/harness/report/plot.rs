@@ -211,6 +211,19 @@ fn escaped(words: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::results::tests::example;
+
+    #[test]
+    fn everybody_has_a_mark_where_there_is_a_number() {
+        let svg = svg(&example());
+        assert!(svg.contains("ping &lt;-&gt; pong"), "{svg}");
+        // One in the legend, and one for the rate; the CPU time of no proxy is not known.
+        assert_eq!(svg.matches("class=\"direct\"").count(), 2, "{svg}");
+        assert_eq!(svg.matches("class=\"ours\"").count(), 3, "{svg}");
+        for ratio in ["1.50×", "0.50×"] {
+            assert!(svg.contains(ratio), "{ratio} is not in {svg}");
+        }
+    }
 
     #[test]
     fn the_middle_is_one_and_the_edges_hold_the_rest() {
