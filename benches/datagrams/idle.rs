@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::flow::{Flow, LOST_AFTER, Stamps};
-use crate::harness::{Metric, Result, Run, Samples};
+use crate::harness::{Result, Run, Samples};
 use crate::outbox::Outbox;
 use crate::server::EchoServer;
 
@@ -19,7 +19,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(run: &Run<'_, EchoServer>, flows: usize) -> Result<Samples> {
     let proxy = run.via.proxy()?;
-    let (memory, descriptors) = (proxy.memory(), proxy.descriptors());
+    let before = proxy.footprint();
     let mut stamps = Stamps::new();
     let mut all = Vec::new();
     for number in 0..run.scaled(flows) {
@@ -31,14 +31,7 @@ pub(crate) fn run(run: &Run<'_, EchoServer>, flows: usize) -> Result<Samples> {
         exchange(some, &mut stamps)?;
     }
     thread::sleep(SETTLED.min(run.measured));
-    let each = |more: f64| more / all.len() as f64;
-    let added = proxy.memory().saturating_sub(memory) as f64 / 1024.0;
-    let opened = proxy.descriptors().saturating_sub(descriptors) as f64;
-    Ok(vec![
-        (Metric::MemoryEach, each(added)),
-        (Metric::DescriptorsEach, each(opened)),
-        (Metric::Memory, proxy.memory() as f64 / f64::from(1 << 20)),
-    ])
+    Ok(proxy.footprint().added_since(before, all.len()))
 }
 
 /// Each of the flows sends a datagram, and again until one comes back.

@@ -62,6 +62,6 @@ fn share(run: &Run<'_, EchoServer>, meanwhile: impl FnOnce(Instant) -> Result) -
     let elapsed = begun.elapsed().as_secs_f64();
     Ok(vec![
         (Metric::CpuShare, 100.0 * cpu.as_secs_f64() / elapsed),
-        (Metric::Memory, proxy.memory() as f64 / f64::from(1 << 20)),
+        proxy.footprint().sample(),
     ])
 }

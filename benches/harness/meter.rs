@@ -125,8 +125,7 @@ impl<'a> Meter<'a> {
                 Metric::Throughput => (Metric::CpuPerGigabyte, cpu / (bytes as f64 / 1e9)),
                 _ => (Metric::CpuPerMessage, cpu * 1e6 / messages as f64),
             });
-            let mebibytes = proxy.memory() as f64 / f64::from(1 << 20);
-            samples.push((Metric::Memory, mebibytes));
+            samples.push(proxy.footprint().sample());
         }
         Ok(samples)
     }

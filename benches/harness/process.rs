@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Result;
+use super::{Metric, Result, Samples};
 
 /// How long a proxy may take to end by itself.
 const END_MAX: Duration = Duration::from_secs(3);
@@ -28,6 +28,14 @@ pub(crate) struct CpuTime {
     ticks: Duration,
     /// In nanoseconds, but without threads that have ended.
     scheduled: Duration,
+}
+
+/// What a proxy occupies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Footprint {
+    /// Bytes (RSS).
+    pub(crate) memory: u64,
+    pub(crate) descriptors: usize,
 }
 
 // === impl Proxy ===
@@ -66,8 +74,15 @@ impl Proxy {
         }
     }
 
+    pub(crate) fn footprint(&self) -> Footprint {
+        Footprint {
+            memory: self.memory(),
+            descriptors: self.descriptors(),
+        }
+    }
+
     /// Memory in bytes (RSS).
-    pub(crate) fn memory(&self) -> u64 {
+    fn memory(&self) -> u64 {
         let kilobytes = self.processes().into_iter().filter_map(|pid| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
             let line = status
@@ -79,7 +94,7 @@ impl Proxy {
     }
 
     /// Open file descriptors.
-    pub(crate) fn descriptors(&self) -> usize {
+    fn descriptors(&self) -> usize {
         let folders = self.processes().into_iter();
         let folders = folders.filter_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).ok());
         folders.map(Iterator::count).sum()
@@ -132,6 +147,27 @@ impl CpuTime {
         let ticks = self.ticks.saturating_sub(earlier.ticks);
         let scheduled = self.scheduled.saturating_sub(earlier.scheduled);
         ticks.max(scheduled)
+    }
+}
+
+// === impl Footprint ===
+
+impl Footprint {
+    /// The memory as it is told.
+    pub(crate) fn sample(self) -> (Metric, f64) {
+        (Metric::Memory, self.memory as f64 / f64::from(1 << 20))
+    }
+
+    /// What each of so many connections or flows has added since it was as before.
+    pub(crate) fn added_since(self, before: Self, count: usize) -> Samples {
+        let each = |more: f64| more / count as f64;
+        let memory = self.memory.saturating_sub(before.memory) as f64 / 1024.0;
+        let descriptors = self.descriptors.saturating_sub(before.descriptors) as f64;
+        vec![
+            (Metric::MemoryEach, each(memory)),
+            (Metric::DescriptorsEach, each(descriptors)),
+            self.sample(),
+        ]
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Metric, Result, Run, Samples};
+use crate::harness::{Result, Run, Samples};
 use crate::server::EchoServer;
 use crate::stream::connect;
 
@@ -13,7 +13,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(run: &Run<'_, EchoServer>, connections: usize) -> Result<Samples> {
     let proxy = run.via.proxy()?;
-    let (memory, descriptors) = (proxy.memory(), proxy.descriptors());
+    let before = proxy.footprint();
     let connections = run.scaled(connections);
     let mut streams = Vec::new();
     for _ in 0..connections {
@@ -29,12 +29,5 @@ pub(crate) fn run(run: &Run<'_, EchoServer>, connections: usize) -> Result<Sampl
         }
     }
     thread::sleep(SETTLED.min(run.measured));
-    let each = |more: f64| more / connections as f64;
-    let added = proxy.memory().saturating_sub(memory) as f64 / 1024.0;
-    let opened = proxy.descriptors().saturating_sub(descriptors) as f64;
-    Ok(vec![
-        (Metric::MemoryEach, each(added)),
-        (Metric::DescriptorsEach, each(opened)),
-        (Metric::Memory, proxy.memory() as f64 / f64::from(1 << 20)),
-    ])
+    Ok(proxy.footprint().added_since(before, connections))
 }
