@@ -2,9 +2,12 @@
 
 use crate::harness::Metric;
 use crate::harness::candidate::Kind;
-use crate::harness::results::{Results, Row};
+use crate::harness::results::{Cell, Results, Row};
 
 use super::times;
+
+/// Per cent of lost datagrams that deserve a line of their own.
+const LOST_MIN: f64 = 0.1;
 
 /// A table with a line for each workload, one with everything, and how it was measured.
 pub(crate) fn markdown(results: &Results) -> String {
@@ -40,6 +43,17 @@ fn overview(results: &Results) -> String {
         let cpu = row.cpu().filter(|cpu| *cpu != row.primary);
         line.extend([ratio(row.primary), cpu.map_or_else(nothing, ratio)]);
         lines.push(line);
+        // A rate says little of a proxy that loses what it is given.
+        let lost = |cell: &Cell| {
+            cell.median(Metric::Lost)
+                .is_some_and(|lost| lost > LOST_MIN)
+        };
+        if row.cells.iter().any(lost) {
+            let mut line = vec![String::new(), Metric::Lost.name().to_owned()];
+            line.extend(values(row, Metric::Lost));
+            line.extend([String::new(), String::new()]);
+            lines.push(line);
+        }
     }
     table(&lines, 2)
 }
@@ -119,11 +133,8 @@ fn against(results: &Results) -> String {
 
 fn values(row: &Row, metric: Metric) -> impl Iterator<Item = String> {
     row.cells.iter().map(move |cell| {
-        let nothing = if cell.failures.is_empty() {
-            "–"
-        } else {
-            "failed"
-        };
+        let failed = cell.samples.is_empty() && !cell.failures.is_empty();
+        let nothing = if failed { "failed" } else { "–" };
         let median = cell.median(metric).map(number);
         median.unwrap_or_else(|| nothing.to_owned())
     })
@@ -189,6 +200,20 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{text}");
         }
+    }
+
+    #[test]
+    fn losses_stand_beside_the_rate() {
+        let mut results = example();
+        assert!(!overview(&results).contains("lost"));
+        results.add(0, 3, Ok(vec![(Metric::Lost, 12.5)]));
+        let lines = overview(&results);
+        let last = lines.lines().next_back();
+        assert_eq!(
+            last,
+            Some("|  | lost, % | – | – | – | 12.5 |  |  |"),
+            "{lines}"
+        );
     }
 
     #[test]
