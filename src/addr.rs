@@ -96,9 +96,14 @@ impl fmt::Display for ListenAddr {
 
 impl PeerAddr {
     /// Takes an address as the kernel tells it; `::ffff:a.b.c.d` becomes `a.b.c.d`, so that lists and logs see the
-    /// address the operator knows.
+    /// address the operator knows. A link-local address keeps its interface, without which it may be anybody's.
     pub fn new(addr: SocketAddr) -> Self {
-        Self(unmapped(addr))
+        match addr {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+                Self(SocketAddrV6::new(*v6.ip(), v6.port(), 0, v6.scope_id()).into())
+            }
+            _ => Self(unmapped(addr)),
+        }
     }
 
     /// The socket address.
@@ -284,6 +289,26 @@ mod tests {
         assert_eq!(
             believe("[::ffff:203.0.113.7]:5000", REMOTE_PEER),
             Ok("203.0.113.7:5000".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_peer_is_told_as_the_operator_knows_it() {
+        for (addr, told) in [
+            ("192.0.2.1:4000", "192.0.2.1:4000"),
+            ("[::ffff:192.0.2.1]:4000", "192.0.2.1:4000"),
+            ("[2001:db8::1]:4000", "[2001:db8::1]:4000"),
+            ("[2001:db8::1%3]:4000", "[2001:db8::1]:4000"),
+            ("[fe80::1%3]:4000", "[fe80::1%3]:4000"),
+        ] {
+            let peer = PeerAddr::new(addr.parse().expect("an address"));
+            assert_eq!(peer.to_string(), told);
+        }
+        let labelled = SocketAddrV6::new("fe80::1".parse().expect("an address"), 4000, 7, 3);
+        let peer = PeerAddr::new(labelled.into());
+        assert_eq!(
+            peer,
+            PeerAddr::new("[fe80::1%3]:4000".parse().expect("an address"))
         );
     }
 

@@ -7,6 +7,7 @@ mod crowd;
 mod idle;
 mod lists;
 mod log;
+mod multi_homed;
 mod own_host;
 mod payload;
 mod refused;

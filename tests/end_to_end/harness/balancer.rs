@@ -11,8 +11,8 @@ use crate::namespace::TestResult;
 /// A balancer of TCP connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Balancer {
-    /// Its own address; the kernel chooses if there is none.
-    ip: Option<IpAddr>,
+    /// Its own address, with port 0; the kernel chooses if there is none.
+    addr: Option<SocketAddr>,
 }
 
 // === impl Balancer ===
@@ -20,9 +20,12 @@ pub(crate) struct Balancer {
 impl Balancer {
     /// A balancer at this address, which the host must have.
     pub(crate) fn at(ip: &str) -> TestResult<Self> {
-        Ok(Self {
-            ip: Some(ip.parse()?),
-        })
+        Ok(Self::bound_to(SocketAddr::new(ip.parse()?, 0)))
+    }
+
+    /// A balancer at this address, which may have an interface.
+    pub(crate) fn bound_to(addr: SocketAddr) -> Self {
+        Self { addr: Some(addr) }
     }
 
     /// Connects to the proxy and sends a header.
@@ -35,8 +38,8 @@ impl Balancer {
     #[track_caller]
     pub(crate) fn connect_to(self, addr: SocketAddr, header: &Header) -> TestResult<Connection> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
-        if let Some(ip) = self.ip {
-            socket.bind(&SockAddr::from(SocketAddr::new(ip, 0)))?;
+        if let Some(addr) = self.addr {
+            socket.bind(&SockAddr::from(addr))?;
         }
         socket.connect_timeout(&addr.into(), PATIENCE)?;
         let connection = Connection::new(TcpStream::from(socket))?;
@@ -54,7 +57,13 @@ impl UdpBalancer {
     /// A socket at this address, which the host must have, with a port of the kernel's choice.
     #[track_caller]
     pub(crate) fn bind(ip: &str) -> TestResult<Self> {
-        let socket = UdpSocket::bind((ip.parse::<IpAddr>()?, 0))?;
+        Self::bind_to(SocketAddr::new(ip.parse::<IpAddr>()?, 0))
+    }
+
+    /// A socket at this address and port, which may have an interface.
+    #[track_caller]
+    pub(crate) fn bind_to(addr: SocketAddr) -> TestResult<Self> {
+        let socket = UdpSocket::bind(addr)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         Ok(Self(socket))
     }

@@ -1,7 +1,7 @@
 //! The program under test.
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -12,6 +12,9 @@ use serde_json::Value;
 use super::log::Log;
 use super::{Exit, PATIENCE, reachable};
 use crate::namespace::TestResult;
+
+/// What stands for an address until it is known.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
 /// A glommproxy that is to be started.
 #[derive(Debug)]
@@ -106,7 +109,8 @@ impl ProxyBuilder {
         let stderr = process.stderr.take().ok_or("no standard error")?;
         Ok(Proxy {
             process,
-            addr: first_of(&self.listen)?,
+            // Where an interface is named, its number is known when the proxy is ready.
+            addr: first_of(&self.listen).unwrap_or(NOWHERE),
             log: Log::read(stdout),
             stderr: Log::read(stderr),
         })
