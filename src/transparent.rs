@@ -100,6 +100,10 @@ pub(crate) enum DialError {
     /// The server would talk to itself.
     #[error("the client's address {0} is the server's own")]
     Itself(SocketAddr),
+    /// The socket is connected to itself (RFC 9293, section 3.5, "simultaneous connection"), and keeps the server from
+    /// its port.
+    #[error("the kernel chose the server's own port {0}: is the server down?")]
+    ServersPort(SocketAddr),
 }
 
 // === impl Dialer ===
@@ -196,6 +200,7 @@ impl Dialer {
             // LOCAL and UNKNOWN: no client to speak for, so the kernel chooses our address.
             let socket = self.socket(kind, target, false)?;
             connect(&socket, target)?;
+            check_not_connected_to_itself(&socket, target)?;
             return Ok(Upstream {
                 socket,
                 port_replaced: None,
@@ -278,7 +283,13 @@ impl Dialer {
                     target,
                 })
             }
-            connected => connected.map(|()| socket),
+            Err(error) => Err(error),
+            Ok(()) => {
+                if source.port() == 0 && source.ip() == target.ip() {
+                    check_not_connected_to_itself(&socket, target)?;
+                }
+                Ok(socket)
+            }
         }
     }
 
@@ -340,6 +351,19 @@ fn connect(socket: &Socket, target: SocketAddr) -> Result<(), DialError> {
         Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => Ok(()),
         Err(error) => Err(DialError::Connect { target, error }),
     }
+}
+
+/// For a socket whose port the kernel chose: while nobody has the server's port, it is free to choose that.
+fn check_not_connected_to_itself(socket: &Socket, target: SocketAddr) -> Result<(), DialError> {
+    let local = socket
+        .local_addr()
+        .map_err(|error| DialError::Connect { target, error })?;
+    if local.as_socket() == Some(target) {
+        // Gone without a trace: not even in TIME_WAIT does it keep the server from its port.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        return Err(DialError::ServersPort(target));
+    }
+    Ok(())
 }
 
 fn port_taken(error: &io::Error) -> bool {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use super::{Servers, udp_header_of};
-use crate::harness::{Balancer, Header, Proxy, TcpServer, UdpBalancer};
+use crate::harness::{Balancer, Header, Proxy, TcpServer, UdpBalancer, UdpServer, wait_for};
 use crate::namespace::{TestResult, isolated, run};
 
 /// How many ports the kernel has to choose from in these tests.
@@ -73,6 +73,58 @@ fn over_udp_the_address_is_the_clients_and_the_port_is_not() -> TestResult {
         let exit = proxy.stop()?;
         assert_eq!(exit.total("ports_replaced")?, 0, "none was asked for");
         assert_eq!(exit.total("flows")?, 40);
+        exit.expect_success()
+    })
+}
+
+/// Nobody listens where the server should, and the kernel may choose any port for this end: the server's own, if that is
+/// all there is. The socket would be connected to itself, the health check content, and the server could not come back.
+#[test]
+fn while_the_server_is_down_its_port_is_not_chosen() -> TestResult {
+    isolated(|| {
+        let server = SocketAddr::from(([127, 0, 0, 1], 40_000));
+        let proxy = Proxy::builder()
+            .args(["-p", "both", "-v", "1", "--source-port", "any"])
+            .args(["--listeners", "1"])
+            .and(server)
+            .start()?;
+        let balancer = UdpBalancer::bind("127.0.0.1")?;
+        // What the proxy needs a port for itself, it has with its first client.
+        let first = udp_header_of("192.0.2.1:4000".parse()?)?;
+        balancer.send(&proxy, &first, b"nobody hears it")?;
+        proxy.wait_for_log(|line| line["client_addr"] == "192.0.2.1:4000")?;
+        let check = Balancer::default().connect(&proxy, &Header::none())?;
+        let own_client = Balancer::default().connect(&proxy, &Header::none())?;
+        run("echo 40000 40000 > /proc/sys/net/ipv4/ip_local_port_range")?;
+        let loopback_client: SocketAddr = "127.0.0.1:4000".parse()?;
+        for (connection, header, datagram) in [
+            (&check, Header::v1_unknown(), Header::v2_local_bare()),
+            (
+                &own_client,
+                Header::of("127.0.0.1:4000")?,
+                udp_header_of(loopback_client)?,
+            ),
+        ] {
+            connection.send(header.then(b"hello").bytes())?;
+            connection.expect_reset()?;
+            balancer.send(&proxy, &datagram, b"hello")?;
+        }
+        // Of the datagrams, the second within a second is not told of.
+        let lines = proxy.wait_for_logs(3, |line| {
+            let error = line["error"].as_str().unwrap_or_default();
+            error == "the kernel chose the server's own port 127.0.0.1:40000: is the server down?"
+        })?;
+        let of_tcp = lines.iter().filter(|line| line["protocol"] == "tcp");
+        assert_eq!(of_tcp.count(), 2);
+        // It is as free as before, once the last datagram has been looked at.
+        let tcp = TcpServer::bind_to(server)?;
+        let udp = wait_for(|| Ok(UdpServer::bind_to(server).ok()))?;
+        let last = udp_header_of("192.0.2.2:4000".parse()?)?;
+        balancer.send(&proxy, &last, b"the first it hears")?;
+        assert_eq!(udp.receive()?.payload, b"the first it hears");
+        let exit = proxy.stop()?;
+        assert_eq!(exit.total("dial_errors")?, 4);
+        tcp.expect_nobody()?;
         exit.expect_success()
     })
 }
