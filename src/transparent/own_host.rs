@@ -1,7 +1,7 @@
 //! Where a UDP server on this host answers a client on this host from.
 //!
 //! The kernel looks up its own addresses (`ip route show table local`) before it comes to any rule of ours. So a server
-//! that is bound to 0.0.0.0 or [::], and leaves the choice of its address to the kernel, answers a client that has an
+//! that is bound to 0.0.0.0 or `::`, and leaves the choice of its address to the kernel, answers a client that has an
 //! address of this host from that very address, and not from the one the client's datagrams were sent to.
 
 use std::cell::RefCell;
