@@ -15,7 +15,6 @@ pub use error::ArgsError;
 pub use quoted::Quoted;
 
 use argh::FromArgs;
-use flags::{FLAGS, Takes};
 use normalise::{Normalised, Settings};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -42,8 +41,7 @@ use std::fmt;
             from GLOMMPROXY_TARGET_V4, and so on for every flag.\n\n\
             -V, --version prints the version.\n\n\
             Also understood are --listen-addr, --ipv4 and --ipv6 of mmproxy-rs and\n\
-            --allowed-networks of Cloudflare's mmproxy. This version does not have\n\
-            --listen-transparent.",
+            --allowed-networks of Cloudflare's mmproxy.",
     error_code(1, "the command line is wrong, or the proxy cannot start")
 )]
 pub struct Args {
@@ -51,7 +49,8 @@ pub struct Args {
     #[argh(option, short = 'l')]
     pub listen: Option<String>,
 
-    /// where traffic of IPv4 clients goes: the server's IPv4 address and port, one for all listening addresses or one for each (default: 127.0.0.1:443)
+    /// where traffic of IPv4 clients goes: the server's IPv4 address and port, one for all listening addresses or one
+    /// for each (default: 127.0.0.1:443)
     #[argh(option, short = '4', long = "target-v4")]
     pub target_v4: Option<String>,
 
@@ -72,6 +71,10 @@ pub struct Args {
     /// file with the subnets of the load balancers, one a line; others may not connect (default: everybody may)
     #[argh(option, short = 'a')]
     pub allowed_subnets: Option<String>,
+
+    /// let the kernel redirect other addresses and ports to these (TPROXY of nftables or iptables)
+    #[argh(option)]
+    pub listen_transparent: Option<bool>,
 
     /// connect clients to the address and port that their PROXY header names as the destination
     #[argh(option)]
@@ -274,15 +277,7 @@ impl CommandLine {
 impl TryFrom<Settings> for CommandLine {
     type Error = ArgsError;
 
-    fn try_from(mut settings: Settings) -> Result<Self, ArgsError> {
-        for flag in FLAGS.iter().filter(|flag| flag.takes == Takes::Missing) {
-            // Switched off is how this version is anyway.
-            if let Some((origin, value)) = settings.given.remove(flag.long)
-                && value == "true"
-            {
-                return Err(ArgsError::NotInThisVersion { origin });
-            }
-        }
+    fn try_from(settings: Settings) -> Result<Self, ArgsError> {
         let mut tokens = Vec::new();
         for (long, (_, value)) in &settings.given {
             tokens.push(format!("--{long}"));

@@ -34,6 +34,8 @@ pub struct Config {
     pub target_v6_named: bool,
     /// The file of the subnets whose peers may connect (`--allowed-subnets`); `None` lets everybody in.
     pub allowed_subnets: Option<PathBuf>,
+    /// Whether the kernel may redirect traffic for other addresses to the listening sockets (`--listen-transparent`).
+    pub listen_transparent: bool,
     /// Whether a PROXY header's destination is the target (`--dynamic-destination`).
     pub dynamic_destination: bool,
     /// The file of the subnets these may be in (`--allowed-destinations`); `None` leaves them this host's own addresses.
@@ -199,8 +201,8 @@ pub enum ConfigError {
     },
     /// More listening ports than there may be.
     #[error(
-        "{listen_origin} names {ports} ports, and 4096 is the most: let the kernel redirect them to one port (nftables, \
-         `redirect` or `tproxy`)"
+        "{listen_origin} names {ports} ports, and 4096 is the most: let the kernel redirect them to one, with \
+         --listen-transparent"
     )]
     TooManyPorts {
         /// The flag or variable.
@@ -287,6 +289,7 @@ impl TryFrom<CommandLine> for Config {
                 .as_ref()
                 .filter(|path| !path.is_empty())
                 .map(PathBuf::from),
+            listen_transparent: args.listen_transparent.unwrap_or(false),
             dynamic_destination: args.dynamic_destination.unwrap_or(false),
             allowed_destinations: value.allowed_destinations()?,
             denied_clients: value.of("denied-clients", &args.denied_clients, values::file)?,

@@ -35,6 +35,7 @@ use crate::shard::locality::Locality;
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, PREEMPT};
 use crate::transparent::Dialer;
+use crate::udp::REDIRECTED_MAX;
 
 /// The longest the coordinator sleeps is half of this.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -122,9 +123,15 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         config.protocols.tcp(),
         config.protocols.udp(),
         placement.len(),
+        config.listen_transparent,
     )?;
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
     let routes = prepare_routes(config)?;
+    let udp_shards = if config.listen_transparent {
+        1
+    } else {
+        placement.len()
+    };
     let mut listeners = listeners.into_iter();
     let limits = Limits::new(config.limits);
     let blueprint = |index: usize, lifeline, metrics| Blueprint {
@@ -132,6 +139,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         cpu: placement[index],
         roams: roams.to_vec(),
         listeners: listeners.next().unwrap_or_default(),
+        listen_transparent: config.listen_transparent,
         dialer: dialer.clone(),
         lists: initial_lists.clone(),
         dynamic_destination: config.dynamic_destination,
@@ -142,7 +150,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         header_timeout: config.header_timeout,
         connect_timeout: config.connect_timeout,
         close_after: config.close_after,
-        flows_max: share(config.max_flows, placement.len(), index),
+        flows_max: share(config.max_flows, udp_shards, index),
         metrics,
         lifeline,
     };
@@ -263,7 +271,10 @@ fn check_routes(plan: &RoutePlan) {
 /// Says if the limit of descriptors cannot hold all flows, or as many connections as there may be.
 fn check_descriptors(config: &Config, shards: usize) {
     let limit = host::raise_descriptor_limit();
-    let needed = host::descriptors(shards, sockets(config)) + config.max_flows as u64;
+    let mut needed = host::descriptors(shards, sockets(config)) + config.max_flows as u64;
+    if config.listen_transparent {
+        needed += REDIRECTED_MAX as u64;
+    }
     if config.protocols.udp() && needed > limit {
         warn!(
             limit,

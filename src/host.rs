@@ -73,7 +73,8 @@ pub enum HostError {
     Uring(io::Error),
 }
 
-/// Checks that so many shards, with so many listening sockets each, can run here, and raises the limits of descriptors and locked memory as far as possible.
+/// Checks that so many shards, with so many listening sockets each, can run here, and raises the limits of descriptors and
+/// locked memory as far as possible.
 ///
 /// # Errors
 ///

@@ -65,6 +65,7 @@
 //! | a TCP connection without a byte | `--idle-timeout` |
 //! | one turn: accepts, bytes of a TCP direction (or rounds), replies of a flow, expiries, connections ended by a list or the clock | 64, 512 KiB (8), 32, 256, 64 |
 //! | listening ports | 4096 |
+//! | addresses and ports redirected to a UDP listener | 1024, those without flows make room |
 //! | log lines of one kind that repeat with every datagram or refusal | one a second and shard, with a count |
 //! | log lines waiting for a slow reader | 16,384, further ones are lost |
 //! | a TLV's text in a log line | 255 bytes, escaped |

@@ -54,15 +54,19 @@ pub struct BindError {
 }
 
 /// Binds the sockets of all frontends, and returns each shard's, in the order of the frontends.
+///
+/// With `transparent`, the kernel may redirect traffic to them (TPROXY). It then chooses a UDP socket of a reuseport group
+/// without running the steering program, by the balancer's address, so only the first shard gets one.
 pub(crate) fn bind_all(
     frontends: &[Frontend],
     tcp: bool,
     udp: bool,
     shards: usize,
+    transparent: bool,
 ) -> Result<Vec<Vec<Listener>>, BindError> {
     let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     for frontend in frontends {
-        let Listeners { addr, tcp, udp } = bind(frontend.listen, tcp, udp, shards)?;
+        let Listeners { addr, tcp, udp } = bind(frontend.listen, tcp, udp, shards, transparent)?;
         let (mut tcp, mut udp) = (tcp.into_iter(), udp.into_iter());
         for of_shard in &mut of_shards {
             of_shard.push(Listener {
@@ -79,17 +83,24 @@ pub(crate) fn bind_all(
 }
 
 /// Binds `shards` sockets for each protocol.
-fn bind(listen: ListenAddr, tcp: bool, udp: bool, shards: usize) -> Result<Listeners, BindError> {
+fn bind(
+    listen: ListenAddr,
+    tcp: bool,
+    udp: bool,
+    shards: usize,
+    transparent: bool,
+) -> Result<Listeners, BindError> {
+    let udp_shards = if transparent { 1 } else { shards };
     let mut tries = 0;
     loop {
         let mut addr = listen;
         let tcp_sockets = if tcp {
-            bind_group(&mut addr, Type::STREAM, shards)?
+            bind_group(&mut addr, Type::STREAM, shards, transparent)?
         } else {
             Vec::new()
         };
         let udp_sockets = match udp
-            .then(|| bind_group(&mut addr, Type::DGRAM, shards))
+            .then(|| bind_group(&mut addr, Type::DGRAM, udp_shards, transparent))
             .transpose()
         {
             Ok(sockets) => sockets.unwrap_or_default(),
@@ -109,7 +120,12 @@ fn bind(listen: ListenAddr, tcp: bool, udp: bool, shards: usize) -> Result<Liste
 }
 
 /// Binds one socket a shard; a port of the kernel's choice is the same for all and noted in `addr`.
-fn bind_group(addr: &mut ListenAddr, kind: Type, shards: usize) -> Result<Vec<Socket>, BindError> {
+fn bind_group(
+    addr: &mut ListenAddr,
+    kind: Type,
+    shards: usize,
+    transparent: bool,
+) -> Result<Vec<Socket>, BindError> {
     let protocol = if kind == Type::STREAM { "tcp" } else { "udp" };
     let asked = *addr;
     let failed = |error| BindError {
@@ -119,11 +135,11 @@ fn bind_group(addr: &mut ListenAddr, kind: Type, shards: usize) -> Result<Vec<So
     };
     if shards > 1 && addr.0.port() != 0 {
         // Sockets with SO_REUSEPORT would quietly share the port with another glommproxy. One without finds out.
-        open(*addr, kind, false).map_err(failed)?;
+        open(*addr, kind, false, transparent).map_err(failed)?;
     }
     let mut sockets = Vec::with_capacity(shards);
     for _ in 0..shards {
-        let socket = open(*addr, kind, shards > 1).map_err(failed)?;
+        let socket = open(*addr, kind, shards > 1, transparent).map_err(failed)?;
         if let Some(bound) = socket.local_addr().map_err(failed)?.as_socket() {
             addr.0.set_port(bound.port());
         }
@@ -133,7 +149,7 @@ fn bind_group(addr: &mut ListenAddr, kind: Type, shards: usize) -> Result<Vec<So
         if kind == Type::STREAM {
             socket.listen(BACKLOG).map_err(failed)?;
         } else {
-            set_datagram_options(socket, addr.0).map_err(failed)?;
+            set_datagram_options(socket, addr.0, transparent).map_err(failed)?;
         }
     }
     if kind == Type::DGRAM
@@ -146,22 +162,27 @@ fn bind_group(addr: &mut ListenAddr, kind: Type, shards: usize) -> Result<Vec<So
 
 /// A bound socket. Wildcard addresses listen for both families, 0.0.0.0 too: that is what Go makes of it, and so what
 /// go-mmproxy's users have.
-fn open(addr: ListenAddr, kind: Type, reuse_port: bool) -> io::Result<Socket> {
+fn open(addr: ListenAddr, kind: Type, reuse_port: bool, transparent: bool) -> io::Result<Socket> {
     let ListenAddr(addr) = addr;
     if !addr.ip().is_unspecified() {
-        return open_as(addr, kind, reuse_port);
+        return open_as(addr, kind, reuse_port, transparent);
     }
     let dual_stack = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), addr.port());
-    match open_as(dual_stack, kind, reuse_port) {
+    match open_as(dual_stack, kind, reuse_port, transparent) {
         // This host has no IPv6, or has it switched off.
         Err(error) if addr.is_ipv4() && error.kind() != io::ErrorKind::AddrInUse => {
-            open_as(addr, kind, reuse_port)
+            open_as(addr, kind, reuse_port, transparent)
         }
         result => result,
     }
 }
 
-fn open_as(addr: SocketAddr, kind: Type, reuse_port: bool) -> io::Result<Socket> {
+fn open_as(
+    addr: SocketAddr,
+    kind: Type,
+    reuse_port: bool,
+    transparent: bool,
+) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), kind.nonblocking(), None)?;
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -174,11 +195,14 @@ fn open_as(addr: SocketAddr, kind: Type, reuse_port: bool) -> io::Result<Socket>
     if reuse_port {
         socket.set_reuse_port(true)?;
     }
+    if transparent {
+        set_transparent(&socket, addr)?;
+    }
     socket.bind(&SockAddr::from(addr))?;
     Ok(socket)
 }
 
-fn set_datagram_options(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+fn set_datagram_options(socket: &Socket, addr: SocketAddr, transparent: bool) -> io::Result<()> {
     // A smaller buffer works as well, until bursts come.
     if IntOption::RECEIVE_BUFFER_FORCE
         .set(socket, DATAGRAM_BUFFER)
@@ -192,9 +216,30 @@ fn set_datagram_options(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
     {
         let _ = socket.set_send_buffer_size(DATAGRAM_BUFFER as usize);
     }
-    if addr.ip().is_unspecified() {
+    if transparent {
+        ask_for_original_destination(socket)?;
+    } else if addr.ip().is_unspecified() {
         // The address a peer wrote to is the one it wants the reply from.
         ask_for_local_address(socket)?;
+    }
+    Ok(())
+}
+
+/// To one family is as to both: it is one flag of the socket.
+fn set_transparent(socket: &Socket, addr: SocketAddr) -> io::Result<()> {
+    if addr.is_ipv6() {
+        socket.set_ip_transparent_v6(true)
+    } else {
+        socket.set_ip_transparent_v4(true)
+    }
+}
+
+/// Which tells the local address, too.
+fn ask_for_original_destination(socket: &Socket) -> io::Result<()> {
+    // An IPv6 socket gets IPv4 datagrams with IPv4's control messages.
+    IntOption::ORIGINAL_DESTINATION_V4.set(socket.as_fd(), 1)?;
+    if socket.domain()? == Domain::IPV6 {
+        IntOption::ORIGINAL_DESTINATION_V6.set(socket.as_fd(), 1)?;
     }
     Ok(())
 }
@@ -238,7 +283,7 @@ mod tests {
 
     #[test]
     fn all_shards_share_the_port_of_the_kernels_choice() {
-        let listeners = bind(listen("127.0.0.1:0"), true, true, 3).expect("bound");
+        let listeners = bind(listen("127.0.0.1:0"), true, true, 3, false).expect("bound");
         assert_ne!(listeners.addr.0.port(), 0);
         for socket in listeners.tcp.iter().chain(&listeners.udp) {
             let bound = socket.local_addr().expect("bound").as_socket();
@@ -250,9 +295,10 @@ mod tests {
     #[test]
     fn a_port_in_use_is_an_error_even_between_reuseport_groups() {
         for shards in [1, 3] {
-            let first = bind(listen("127.0.0.1:0"), true, true, shards).expect("bound");
+            let first = bind(listen("127.0.0.1:0"), true, true, shards, false).expect("bound");
             for (tcp, udp) in [(true, false), (false, true)] {
-                let error = bind(first.addr, tcp, udp, shards).expect_err("the port is in use");
+                let error =
+                    bind(first.addr, tcp, udp, shards, false).expect_err("the port is in use");
                 assert!(error.in_use(), "{error}");
             }
         }
@@ -261,7 +307,7 @@ mod tests {
     #[test]
     fn wildcards_listen_for_both_families() {
         for text in ["0.0.0.0:0", "[::]:0"] {
-            let listeners = bind(listen(text), true, false, 1).expect("bound");
+            let listeners = bind(listen(text), true, false, 1, false).expect("bound");
             let port = listeners.addr.0.port();
             for ip in ["127.0.0.1", "::1"] {
                 let ip: IpAddr = ip.parse().expect("an address");

@@ -71,6 +71,8 @@ pub(crate) struct Blueprint {
     pub(crate) roams: Vec<usize>,
     /// One for each frontend, in the same order on all shards.
     pub(crate) listeners: Vec<Listener>,
+    /// Whether the kernel may redirect traffic to the listeners (`--listen-transparent`).
+    pub(crate) listen_transparent: bool,
     pub(crate) dialer: Dialer,
     pub(crate) lists: InitialLists,
     /// Whether headers choose the target (`--dynamic-destination`).
@@ -183,6 +185,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             locality: Rc::clone(&locality),
             metrics: Arc::clone(&blueprint.metrics),
             listener: blueprint.index,
+            transparent: blueprint.listen_transparent,
             limits: AcceptLimits::new(),
         });
         for listener in tcp_listeners {
@@ -205,6 +208,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             close_after: blueprint.close_after,
             metrics: blueprint.metrics,
             listener: blueprint.index,
+            transparent: blueprint.listen_transparent,
         };
         let udp = Udp::new(settings, udp_sockets).map_err(ShardError::Watch)?;
         glommio::spawn_local(udp.run()).detach();

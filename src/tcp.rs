@@ -18,11 +18,11 @@ use glommio::sync::Gate;
 use glommio::timer::Timer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::net::{SocketFlags, acceptfrom_with, getsockname};
 use socket2::Socket;
 
 use self::pipes::PipePool;
-use crate::addr::{Frontend, PeerAddr};
+use crate::addr::{Frontend, ListenAddr, PeerAddr};
 use crate::destination::Destinations;
 use crate::limits::{Place, Places};
 use crate::logging::{RateLimited, Subject};
@@ -73,6 +73,8 @@ pub(crate) struct Tcp {
     pub(crate) metrics: Arc<ShardMetrics>,
     /// The shard's number, for the log.
     pub(crate) listener: usize,
+    /// Whether the kernel may redirect connections to the sockets (`--listen-transparent`).
+    pub(crate) transparent: bool,
     pub(crate) limits: AcceptLimits,
 }
 
@@ -173,7 +175,14 @@ fn admit(
     peer: PeerAddr,
     gate: &Gate,
 ) {
-    let subject = Subject::new(tcp.listener, "tcp", frontend.listen, peer);
+    let mut listen_addr = frontend.listen;
+    if tcp.transparent
+        && let Some(addr) = local_addr(&connection)
+    {
+        // Where it was redirected from.
+        listen_addr = ListenAddr(addr);
+    }
+    let subject = Subject::new(tcp.listener, "tcp", listen_addr, peer);
     if !tcp.lists.allow(peer) {
         tcp.metrics.tcp.peers_refused.increment();
         let message = "connection refused: the peer is not in the allow list";
@@ -190,6 +199,12 @@ fn admit(
     if let Ok(task) = gate.spawn(session) {
         task.detach();
     }
+}
+
+/// The local address of a connection, unmapped.
+fn local_addr(connection: &OwnedFd) -> Option<SocketAddr> {
+    let addr = SocketAddr::try_from(getsockname(connection).ok()?).ok()?;
+    Some(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
 }
 
 // === impl AcceptLimits ===

@@ -1,12 +1,13 @@
 //! UDP on one shard: datagrams in, by client to the server, replies back to the balancer.
 //!
-//! One task serves all flows of all the shard's frontends. A flow has neither a task nor a buffer of its own: it is an entry of the
-//! [`flow::FlowTable`] with one connected, spoofed socket.
+//! One task serves all flows of all the shard's frontends. A flow has neither a task nor a buffer of its own: it is an
+//! entry of the [`flow::FlowTable`] with one connected, spoofed socket.
 
 mod alarm;
 pub mod flow;
 mod forward;
 mod purge;
+mod redirect;
 mod reply;
 pub(crate) mod steer;
 
@@ -25,6 +26,8 @@ use socket2::Socket;
 use self::alarm::Alarm;
 use self::flow::{Flow, FlowId, FlowTable, FrontendId};
 use self::purge::Purge;
+pub(crate) use self::redirect::REDIRECTED_MAX;
+use self::redirect::Redirected;
 use crate::addr::{Frontend, PeerAddr};
 use crate::destination::Destinations;
 use crate::limits::Permit;
@@ -53,13 +56,16 @@ pub(crate) struct UdpSettings {
     pub(crate) metrics: Arc<ShardMetrics>,
     /// The shard's number, for the log.
     pub(crate) listener: usize,
+    /// Whether the kernel may redirect datagrams to the sockets (`--listen-transparent`).
+    pub(crate) transparent: bool,
 }
 
 /// A shard's UDP: its listening sockets, and the flows of all of them.
 pub(crate) struct Udp {
     settings: UdpSettings,
-    /// By [`FrontendId`].
+    /// By [`FrontendId`]: what the shard listens on, and behind it what is redirected to that.
     listeners: Vec<UdpListener>,
+    redirected: Redirected,
     /// Listeners with datagrams to fetch.
     arrived: Rc<ReadyQueue>,
     flows: FlowTable<FlowState>,
@@ -79,10 +85,20 @@ pub(crate) struct Udp {
     limits: Limits,
 }
 
-/// One listening socket of a shard.
+/// A frontend of a shard.
 struct UdpListener {
     frontend: Frontend,
-    socket: Watched<Socket>,
+    exit: Exit,
+    /// How many flows send their replies from here.
+    flows: usize,
+}
+
+/// The socket from which a frontend's replies leave.
+enum Exit {
+    /// The one its datagrams come to.
+    Listener(Watched<Socket>),
+    /// One of its own: its datagrams are redirected to a listener.
+    Redirected(Socket),
 }
 
 /// What a flow is, beside its key.
@@ -116,6 +132,7 @@ struct Limits {
     destination: RateLimited,
     dial: RateLimited,
     port: RateLimited,
+    redirect: RateLimited,
     evicted: RateLimited,
     upstream: RateLimited,
     downstream: RateLimited,
@@ -136,12 +153,17 @@ impl Udp {
         let listeners = listeners
             .map(|((frontend, socket), id)| {
                 let socket = settings.readiness.watch_queued(socket, &arrived, id)?;
-                Ok(UdpListener { frontend, socket })
+                Ok(UdpListener {
+                    frontend,
+                    exit: Exit::Listener(socket),
+                    flows: 0,
+                })
             })
             .collect::<io::Result<_>>()?;
         Ok(Self {
             settings,
             listeners,
+            redirected: Redirected::new(),
             arrived,
             flows,
             ready: Rc::default(),
@@ -216,7 +238,8 @@ impl Udp {
     }
 
     /// Notes the end of a flow that has been taken out.
-    fn ended(&self, flow: &Flow<FlowState>, reason: &'static str) {
+    fn ended(&mut self, flow: &Flow<FlowState>, reason: &'static str) {
+        self.listeners[flow.state.frontend as usize].flows -= 1;
         self.settings.metrics.udp.flows_closed.increment();
         self.subject_of(flow).closed(
             flow.state.bytes_upstream,
@@ -251,6 +274,17 @@ impl FlowState {
     }
 }
 
+// === impl Exit ===
+
+impl Exit {
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Listener(socket) => socket,
+            Self::Redirected(socket) => socket,
+        }
+    }
+}
+
 // === impl Limits ===
 
 impl Limits {
@@ -262,6 +296,7 @@ impl Limits {
             destination: RateLimited::new(),
             dial: RateLimited::new(),
             port: RateLimited::new(),
+            redirect: RateLimited::new(),
             evicted: RateLimited::new(),
             upstream: RateLimited::new(),
             downstream: RateLimited::new(),

@@ -87,6 +87,11 @@ const BAD: &[(&str, &[&str], &str)] = &[
         "--allowed-networks needs a value",
     ),
     (
+        "--listen-transparent",
+        &["--listen-transparent=ja"],
+        r#"--listen-transparent "ja" is neither"#,
+    ),
+    (
         "--dynamic-destination",
         &["-dynamic-destination=yes"],
         r#"-dynamic-destination "yes" is neither"#,
@@ -224,15 +229,6 @@ fn every_listed_flags_bad_input_is_refused_in_one_line() {
         let line = refused(glommproxy().args(*args));
         assert!(line.starts_with(&format!("glommproxy: {start}")), "{line}");
     }
-}
-
-#[test]
-fn what_this_version_does_not_have_is_refused_by_name() {
-    let line = refused(glommproxy().arg("-listen-transparent"));
-    assert!(
-        line.starts_with("glommproxy: -listen-transparent: this version"),
-        "{line}"
-    );
 }
 
 #[test]

@@ -57,12 +57,6 @@ pub enum ArgsError {
         /// Its value.
         value: Quoted,
     },
-    /// A flag of a sibling asks for something that does not exist here.
-    #[error("{origin}: this version of glommproxy does not have it: remove it to run without")]
-    NotInThisVersion {
-        /// The flag.
-        origin: Origin,
-    },
     /// A flag stands behind a word that ends the flags.
     #[error(
         "{word} ends the flags, so go-mmproxy would ignore the flag {flag} behind it: remove {word} or move it last"

@@ -22,8 +22,6 @@ pub(crate) enum Takes {
     ValueOr(&'static str),
     /// Nothing, or `=true` and `=false`.
     Switch,
-    /// As a switch, but what it would switch on does not exist in this version.
-    Missing,
 }
 
 impl Flag {
@@ -48,14 +46,6 @@ impl Flag {
             long,
             others,
             takes: Takes::Switch,
-        }
-    }
-
-    const fn missing(long: &'static str, others: &'static [&'static str]) -> Self {
-        Self {
-            long,
-            others,
-            takes: Takes::Missing,
         }
     }
 
@@ -104,6 +94,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::valued("header-timeout", &[]),
     Flag::valued("connect-timeout", &[]),
     Flag::valued("max-flows", &[]),
+    Flag::switch("listen-transparent", &[]),
     Flag::switch("dynamic-destination", &[]),
     Flag::valued("allowed-destinations", &[]),
     Flag::switch("setup-routes", &[]),
@@ -116,7 +107,6 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::switch("force-real-client-port", &["P"]),
     Flag::switch("require-crc32c", &[]),
     Flag::switch("allow-loopback-clients", &[]),
-    Flag::missing("listen-transparent", &[]),
 ];
 
 /// The names that print the help text.

@@ -65,7 +65,7 @@ pub(super) fn arguments(argv: impl IntoIterator<Item = OsString>) -> Result<Norm
                 Some(value) => value,
                 None => text.to_owned(),
             },
-            (None, Takes::Switch | Takes::Missing) => "true".to_owned(),
+            (None, Takes::Switch) => "true".to_owned(),
         };
         let mut value = checked(flag, &origin, value)?;
         if flag.takes == Takes::List
@@ -184,7 +184,7 @@ fn next_value(origin: &Origin, next: Option<String>) -> Result<String, ArgsError
 fn checked(flag: &Flag, origin: &Origin, value: String) -> Result<String, ArgsError> {
     match flag.takes {
         Takes::Value | Takes::List | Takes::ValueOr(_) => Ok(value),
-        Takes::Switch | Takes::Missing => match go_syntax::boolean(&value) {
+        Takes::Switch => match go_syntax::boolean(&value) {
             Some(on) => Ok(on.to_string()),
             None => Err(ArgsError::NotABoolean {
                 origin: origin.clone(),

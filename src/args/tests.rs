@@ -272,10 +272,6 @@ fn what_cannot_be_read_is_named() {
             &["--quiet=maybe"],
             "--quiet \"maybe\" is neither true nor false",
         ),
-        (
-            &["-listen-transparent"],
-            "-listen-transparent: this version of glommproxy does not have it: remove it to run without",
-        ),
     ];
     for (line, want) in cases {
         assert_eq!(message(line), *want, "{line:?}");
@@ -339,7 +335,7 @@ fn help_and_version_are_printed() {
 #[test]
 fn the_help_text_has_every_flag_with_its_letter() {
     let help = help_text();
-    for flag in FLAGS.iter().filter(|flag| flag.takes != Takes::Missing) {
+    for flag in super::flags::FLAGS {
         let letter = flag.others.iter().find(|name| name.len() == 1);
         let line = match letter {
             Some(letter) => format!("\n  -{letter}, --{}", flag.long),
@@ -351,7 +347,7 @@ fn the_help_text_has_every_flag_with_its_letter() {
             .is_some_and(|rest| rest.starts_with([' ', '\n']));
         assert!(shown, "{line:?} is not in\n{help}");
     }
-    for flag in FLAGS {
+    for flag in super::flags::FLAGS {
         let hidden = flag.others.iter().filter(|name| name.len() > 1);
         for name in hidden.chain(std::iter::once(&flag.long)) {
             assert!(

@@ -45,6 +45,7 @@ fn nothing_typed_means_the_defaults() {
         target_v4_named: false,
         target_v6_named: false,
         allowed_subnets: None,
+        listen_transparent: false,
         dynamic_destination: false,
         allowed_destinations: None,
         denied_clients: None,
@@ -107,7 +108,7 @@ fn the_defaults_are_those_of_the_help_text() {
 #[test]
 fn every_flag_has_its_effect() {
     let line = "-l [::]:1 -4 127.0.0.2:2 -6 [::2]:3 -p both -allowed-subnets list -close-after 0 \
-         -dynamic-destination -allowed-destinations places \
+         -listen-transparent -dynamic-destination -allowed-destinations places \
          -listeners 10 -mark 0x7b -v 1 -no-pin -header-timeout 0.5 -connect-timeout 7 -max-flows \
          1_000 -source-port any -require-crc32c -allow-loopback-clients -setup-routes -no-wildcard-udp \
          -table 100 -log-format json -q -denied-clients bans \
@@ -119,6 +120,7 @@ fn every_flag_has_its_effect() {
         target_v4_named: true,
         target_v6_named: true,
         allowed_subnets: Some(Path::new("list").into()),
+        listen_transparent: true,
         dynamic_destination: true,
         allowed_destinations: Some(Path::new("places").into()),
         denied_clients: Some(Path::new("bans").into()),
@@ -332,11 +334,12 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
         | "allow-loopback-clients"
         | "dynamic-destination"
         | "keep-denied"
+        | "listen-transparent"
         | "setup-routes"
         | "no-wildcard-udp"
+        | "force-real-client-port"
         | "quiet"
         | "do-not-sandbox" => ("maybe", "is neither true nor false"),
-        "force-real-client-port" | "listen-transparent" => ("2", "is neither true nor false"),
         _ => return None,
     })
 }

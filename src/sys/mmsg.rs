@@ -2,6 +2,7 @@
 
 mod address;
 mod inbox;
+mod original;
 mod outbox;
 mod pktinfo;
 

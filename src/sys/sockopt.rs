@@ -19,6 +19,13 @@ impl IntOption {
     pub(crate) const PKTINFO_V4: Self = Self::new(libc::SOL_IP, libc::IP_PKTINFO);
     /// Tell the local address of each received datagram (ipv6(7)); IPv4 ones are told as v4-mapped.
     pub(crate) const PKTINFO_V6: Self = Self::new(libc::SOL_IPV6, libc::IPV6_RECVPKTINFO);
+    /// Tell where each received datagram was sent to, port included, which a redirection in the kernel may have led to
+    /// this socket (ip(7)). On dual-stack sockets, this is for IPv4 datagrams.
+    pub(crate) const ORIGINAL_DESTINATION_V4: Self =
+        Self::new(libc::SOL_IP, libc::IP_RECVORIGDSTADDR);
+    /// As above, for IPv6 datagrams (linux/in6.h).
+    pub(crate) const ORIGINAL_DESTINATION_V6: Self =
+        Self::new(libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR);
     /// Receive buffer in bytes beyond `net.core.rmem_max`; needs CAP_NET_ADMIN (socket(7)).
     pub(crate) const RECEIVE_BUFFER_FORCE: Self = Self::new(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE);
 

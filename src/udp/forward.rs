@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::flow::{FlowId, FlowKey, FrontendId, Party};
-use super::{Admitted, FlowState, Udp, reply_path};
+use super::{Admitted, Exit, FlowState, Udp, reply_path};
 use crate::addr::PeerAddr;
 use crate::header::{self, Decoded, Details, HeaderError, Origin, Transport};
 use crate::logging::{self, Subject};
@@ -27,7 +27,9 @@ impl Udp {
 
     /// Forwards one batch of one listener, and puts it back if there may be more. Returns how many datagrams came.
     fn forward_from(&mut self, frontend: FrontendId) -> usize {
-        let socket = &self.listeners[frontend as usize].socket;
+        let Exit::Listener(socket) = &self.listeners[frontend as usize].exit else {
+            return 0;
+        };
         let received = match self.inbox.receive(socket, 0, BATCH_MAX) {
             Ok(received) => received,
             Err(error) => {
@@ -79,7 +81,13 @@ impl Udp {
                 return;
             }
         };
-        let reply_to = reply_path(from, datagram.local);
+        let (mut frontend, mut reply_to) = (frontend, reply_path(from, datagram.local));
+        if self.settings.transparent {
+            let Some(redirected) = self.redirected(frontend, place, from) else {
+                return;
+            };
+            (frontend, reply_to) = redirected;
+        }
         let Some(key) = self.key(origin, frontend, peer) else {
             return;
         };
@@ -87,13 +95,15 @@ impl Udp {
             Some(flow) => {
                 self.flows.touch(flow, now);
                 if let Some(flow) = self.flows.get_mut(flow) {
+                    self.listeners[flow.state.frontend as usize].flows -= 1;
+                    self.listeners[frontend as usize].flows += 1;
                     flow.state.frontend = frontend;
                     flow.state.reply_to = reply_to;
                 }
                 Some(flow)
             }
             None => {
-                let details = details(datagram.payload);
+                let details = details(self.inbox.get(place).payload);
                 self.open(key, frontend, reply_to, details, now)
             }
         };
@@ -196,6 +206,7 @@ impl Udp {
         match opened {
             Ok(flow) => {
                 self.settings.metrics.udp.flows_opened.increment();
+                self.listeners[frontend as usize].flows += 1;
                 subject.opened("flow opened", details.as_deref());
                 Some(flow)
             }

@@ -99,7 +99,7 @@ impl Udp {
     /// What the kernel refuses is counted and dropped: a send buffer of some megabytes is full only if the network is, and
     /// then datagrams are lost anyway; waiting would hold up everybody else's.
     fn send_replies(&mut self, frontend: FrontendId, count: usize) {
-        let socket = &self.listeners[frontend as usize].socket;
+        let socket = self.listeners[frontend as usize].exit.socket();
         let mut sent = 0;
         while sent < count {
             let (replies, destinations) = (&self.replies, &self.destinations);

@@ -16,4 +16,5 @@ mod special_sources;
 mod startup;
 mod tcp;
 mod tlvs;
+mod transparent;
 mod udp;

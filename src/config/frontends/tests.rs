@@ -150,8 +150,7 @@ fn what_does_not_fit_is_named() {
         ),
         (
             "-l 127.0.0.1:1-4096 -l 127.0.0.1:5000",
-            "-l names 4097 ports, and 4096 is the most: let the kernel redirect them to one port (nftables, `redirect` \
-             or `tproxy`)",
+            "-l names 4097 ports, and 4096 is the most: let the kernel redirect them to one, with --listen-transparent",
         ),
     ] {
         assert_eq!(load(line).expect_err(line), want);

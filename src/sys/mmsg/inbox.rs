@@ -3,11 +3,13 @@
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
 use super::address::address;
+use super::original::original_destination;
 use super::pktinfo::{Control, local_address};
 use super::{BATCH_MAX, Received, zeroed};
 
@@ -129,6 +131,12 @@ impl Inbox {
         // SAFETY: the cells are written by the kernel only, during `receive`, which borrows this value mutably; while
         // the returned slice lives nothing writes to them. `UnsafeCell<u8>` has the layout of `u8`.
         unsafe { std::slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
+    }
+
+    /// Where the datagram in this place was sent to, if the socket has one of the `ORIGINAL_DESTINATION` options.
+    pub(crate) fn original_destination(&self, place: usize) -> Option<SocketAddr> {
+        let header = &self.headers[place].msg_hdr;
+        original_destination(header, &self.controls[place])
     }
 
     /// The datagram in this place, of those the last calls of [`Inbox::receive`] filled.

@@ -6,7 +6,7 @@ use std::ptr;
 
 use super::LocalAddr;
 
-/// Room for one `in_pktinfo` or `in6_pktinfo`, aligned as control messages must be.
+/// Room for one `in_pktinfo` or `in6_pktinfo`, or one `sockaddr_in6`, aligned as control messages must be.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub(super) struct Control([u8; 64]);
