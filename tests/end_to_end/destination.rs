@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::harness::{
     Balancer, Connection, Header, Proxy, TcpServer, UdpBalancer, UdpServer, wait_for,
@@ -25,11 +26,12 @@ fn dynamic(args: &[&str]) -> TestResult<Proxy> {
         .start()
 }
 
-/// A list in a file of its own.
-fn list(name: &str, text: &str) -> TestResult<String> {
-    let path = format!("/tmp/glommproxy-{name}-{}", std::process::id());
+/// A list in a file that goes with the folder.
+fn list(text: &str) -> TestResult<(TempDir, String)> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("list");
     fs::write(&path, text)?;
-    Ok(path)
+    Ok((folder, path.to_string_lossy().into_owned()))
 }
 
 /// Connects through a header of this version that names a server.
@@ -207,7 +209,7 @@ fn a_balancer_elsewhere_cannot_name_loopback_unless_it_is_listed() -> TestResult
         let server = TcpServer::bind("127.0.0.1")?;
         let named = server.addr()?.to_string();
         let header = Header::v2(CLIENT, &named)?;
-        let path = list("loopback", "127.0.0.1\n")?;
+        let (_folder, path) = list("127.0.0.1\n")?;
         for listed in [false, true] {
             let builder =
                 Proxy::builder()
@@ -227,7 +229,6 @@ fn a_balancer_elsewhere_cannot_name_loopback_unless_it_is_listed() -> TestResult
                 wait_for_reason(&proxy, &named, "is a loopback address")?;
             }
         }
-        fs::remove_file(path)?;
         Ok(())
     })
 }
@@ -236,7 +237,7 @@ fn a_balancer_elsewhere_cannot_name_loopback_unless_it_is_listed() -> TestResult
 fn the_list_says_what_can_be_named_and_is_read_again() -> TestResult {
     isolated(|| {
         let (first, second) = (TcpServer::bind("127.0.0.1")?, TcpServer::bind("127.0.0.2")?);
-        let path = list("destinations", "127.0.0.1 # the first\n")?;
+        let (_folder, path) = list("127.0.0.1 # the first\n")?;
         let proxy = dynamic(&["--allowed-destinations", &path])?;
         let loaded = proxy.wait_for_message("allowed destinations loaded")?;
         assert_eq!(loaded["subnets"], 1);
@@ -266,7 +267,6 @@ fn the_list_says_what_can_be_named_and_is_read_again() -> TestResult {
         let message = "the old list of allowed destinations stays in force";
         proxy.wait_for_message(message)?;
         connect(&proxy, "192.0.2.1:4002", second.addr()?)?.expect_talk(&second.accept()?)?;
-        fs::remove_file(path)?;
         proxy.stop()?.expect_success()
     })
 }
@@ -280,9 +280,8 @@ fn a_bad_list_keeps_it_from_starting() -> TestResult {
                 .start_in_vain()
         };
         start("/nowhere/list")?.expect_failure(&["/nowhere/list: cannot read it"])?;
-        let path = list("bad-destinations", "127.0.0.1\n127.0.0.1:80\n")?;
+        let (_folder, path) = list("127.0.0.1\n127.0.0.1:80\n")?;
         start(&path)?.expect_failure(&[&format!("{path}:2: "), "without the list"])?;
-        fs::remove_file(path)?;
         Ok(())
     })
 }
@@ -290,7 +289,7 @@ fn a_bad_list_keeps_it_from_starting() -> TestResult {
 #[test]
 fn an_empty_list_allows_no_destination() -> TestResult {
     isolated(|| {
-        let path = list("no-destinations", "")?;
+        let (_folder, path) = list("")?;
         let proxy = dynamic(&["--allowed-destinations", &path])?;
         let server = TcpServer::bind("127.0.0.1")?.addr()?.to_string();
         assert_refused(
@@ -298,7 +297,6 @@ fn an_empty_list_allows_no_destination() -> TestResult {
             &server,
             "is not in the list of --allowed-destinations",
         )?;
-        fs::remove_file(path)?;
         Ok(())
     })
 }
@@ -308,7 +306,7 @@ fn an_empty_list_allows_no_destination() -> TestResult {
 fn its_own_listeners_are_refused_even_if_listed() -> TestResult {
     isolated(|| {
         add_address("203.0.113.9")?;
-        let path = list("everything", "0.0.0.0/0\n::/0\n")?;
+        let (_folder, path) = list("0.0.0.0/0\n::/0\n")?;
         let proxy = Proxy::builder()
             .listen("0.0.0.0:2000-2001")
             .args(["-l", "127.0.0.5:2005", "-4", "127.0.0.1:3000"])
@@ -327,7 +325,6 @@ fn its_own_listeners_are_refused_even_if_listed() -> TestResult {
         // The port of a listener at another address is somebody else's.
         let server = TcpServer::bind_to("127.0.0.6:2005".parse()?)?;
         connect(&proxy, CLIENT, server.addr()?)?.expect_talk(&server.accept()?)?;
-        fs::remove_file(path)?;
         Ok(())
     })
 }
