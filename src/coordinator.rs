@@ -4,11 +4,11 @@
 
 mod list_file;
 mod lists;
+mod routes;
 mod shards;
 mod signal;
 
 use std::io;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ use crate::limits::Limits;
 use crate::listen;
 pub use crate::listen::BindError;
 use crate::metrics::{self, Counter, ShardMetrics};
-use crate::routing::{self, Family, InstalledRoutes, RoutePlan, RoutingError};
+use crate::routing::RoutingError;
 use crate::shard::locality::Locality;
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, PREEMPT};
@@ -126,7 +126,7 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         config.listen_transparent,
     )?;
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
-    let routes = prepare_routes(config)?;
+    let routes = routes::prepare(config)?;
     let udp_shards = if config.listen_transparent {
         1
     } else {
@@ -211,60 +211,6 @@ async fn supervise(
             Event::ListTouched(kind) => lists.reload(kind, shards).await?,
             Event::Ended(error) => return Err(error.into()),
         }
-    }
-}
-
-/// Adds the routes if asked to; otherwise says what is missing.
-fn prepare_routes(config: &Config) -> Result<Option<InstalledRoutes>, RunError> {
-    let mut plan = RoutePlan::new(
-        config.frontends.iter().map(|frontend| frontend.targets),
-        config.protocols.tcp(),
-        config.protocols.udp(),
-        config.table,
-    );
-    plan.wildcard_udp = config.wildcard_udp;
-    let named = [
-        (Family::V4, config.target_v4_named),
-        (Family::V6, config.target_v6_named),
-    ];
-    let unnamed = named.into_iter().filter(|(_, named)| !named);
-    plan.unnamed = unnamed.map(|(family, _)| family).collect();
-    plan.mark = config.mark.map(NonZeroU32::get);
-    if config.setup_routes {
-        let routes = routing::install(&plan)?;
-        for warning in routes.warnings() {
-            warn!("{warning}");
-        }
-        info!(table = %config.table, "routes set up");
-        return Ok(Some(routes));
-    }
-    if config.route_check {
-        check_routes(&plan);
-    }
-    Ok(None)
-}
-
-fn check_routes(plan: &RoutePlan) {
-    let check = match routing::check(plan) {
-        Ok(check) => check,
-        Err(error) => return warn!(%error, "cannot check the routes"),
-    };
-    for warning in &check.warnings {
-        warn!("{warning}");
-    }
-    if !check.missing.is_empty() {
-        let commands = check.missing.join("; ");
-        warn!(
-            commands,
-            "the server's replies would not come back: add --setup-routes, or run these commands"
-        );
-    }
-    if !check.missing_for_wildcard_udp.is_empty() {
-        let commands = check.missing_for_wildcard_udp.join("; ");
-        info!(
-            commands,
-            "a UDP server bound to 0.0.0.0 or [::] needs --setup-routes, or these commands as well"
-        );
     }
 }
 
