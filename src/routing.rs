@@ -22,8 +22,19 @@
 //! local default dev lo proto 77 scope host src 127.0.0.1 metric 900
 //! ```
 //!
+//! # Servers on other hosts
+//!
+//! A server elsewhere, in another container of the host or on another machine of the network, answers by way of this host
+//! if its own host routes its answers here. Here they are packets to be forwarded, until a rule on the interface they come
+//! in by, on the server's address and its port, sends them to the same table. Forwarding (`ip_forward`) need not be on,
+//! strict reverse path filtering (`rp_filter`) lets them pass, and `accept_local` plays no part: that is for packets
+//! *from* an address of this host.
+//!
 //! # Limits
 //!
+//! - A server on another host: what it answers on that port to clients that reach it directly, through this host as their
+//!   router, is taken for ours and lost. Fragments carry no port, so UDP answers that do not fit into one packet pass the
+//!   rule by, unless connection tracking is on, which puts them together first. Marking (`--mark`) knows neither limit.
 //! - A server on an address other than loopback answers on the same port to everyone, so clients that connect to it
 //!   directly from other hosts get no reply while the rules are there. See also [`RoutePlan::wildcard_udp`].
 //! - `ip rule add` without a priority chooses one before all rules but `local`, so before ours if they are there. A
@@ -40,12 +51,14 @@ mod plan;
 mod ports;
 mod rule;
 mod slot;
+mod way;
 
 pub use check::{RouteCheck, check};
 pub use error::{RouteWarning, RoutingError};
 pub use install::{InstalledRoutes, install};
 pub use plan::{ReservedTable, RoutePlan, RouteTable};
 pub use rule::Family;
+pub use way::ServerElsewhere;
 
 use std::io;
 use std::net::IpAddr;
@@ -79,26 +92,48 @@ fn open() -> Result<Kernel, RoutingError> {
     })
 }
 
+/// A plan on this host.
+#[derive(Debug, Default)]
+struct Present {
+    families: Vec<FamilyPlan>,
+    /// Families that this host does not have.
+    skipped: Vec<Family>,
+    /// Servers that no route leads to.
+    unreachable: Vec<IpAddr>,
+    /// Servers on other hosts.
+    elsewhere: Vec<ServerElsewhere>,
+}
+
 /// Splits the plan into what this host has and what it has not. A family counts as there if its loopback address is:
 /// that goes when IPv6 is switched off by sysctl, and is not there before the loopback device was up.
-fn present_families(
-    kernel: &mut Kernel,
-    plan: &RoutePlan,
-) -> Result<(Vec<FamilyPlan>, Vec<Family>), RoutingError> {
-    let mut present = Vec::new();
-    let mut skipped = Vec::new();
-    for family in plan.families() {
-        let loopback = family.family.loopback();
-        if kernel
-            .is_local(loopback)
+fn present_families(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, RoutingError> {
+    let mut present = Present::default();
+    for family in [Family::V4, Family::V6] {
+        let hosts = plan.hosts(family);
+        if hosts.is_empty() {
+            continue;
+        }
+        if !kernel
+            .is_local(family.loopback())
             .map_err(while_doing("looking up the loopback address"))?
         {
-            present.push(family);
-        } else {
-            skipped.push(family.family);
+            present.skipped.push(family);
+            continue;
+        }
+        let mut ways = Vec::with_capacity(hosts.len());
+        for host in hosts {
+            let way = kernel.way_to(host);
+            match way.map_err(while_doing("looking up the target"))? {
+                Some(way) => ways.push((host, way)),
+                None => present.unreachable.push(host.ip),
+            }
+        }
+        if let Some(mut family) = plan.family(family, &ways) {
+            present.elsewhere.append(&mut family.elsewhere);
+            present.families.push(family);
         }
     }
-    Ok((present, skipped))
+    Ok(present)
 }
 
 fn while_doing(doing: &str) -> impl FnOnce(NetlinkError) -> RoutingError {

@@ -184,6 +184,57 @@ fn a_rule_of_higher_priority_is_noticed() -> TestResult {
 }
 
 #[test]
+fn a_route_in_the_table_that_goes_before_ours_is_told_from_a_rule() -> TestResult {
+    isolated(|| {
+        run("ip link add link0 type veth peer name link1")?;
+        run("ip link set link0 up && ip link set link1 up")?;
+        let plan = loopback_plan()?;
+        for (family, route, destination, metric) in [
+            ("-4", "203.0.113.0/24 dev link0", "203.0.113.0/24", 0),
+            ("-4", "blackhole default metric 5", "0.0.0.0/0", 5),
+            (
+                "-6",
+                "2001:db8::/32 dev link0 metric 2000",
+                "2001:db8::/32",
+                2000,
+            ),
+            ("-6", "unreachable default metric 7", "::/0", 7),
+        ] {
+            run(&format!("ip {family} route add {route} table 123"))?;
+            let expect = |warnings: &[RouteWarning]| {
+                let told = |warning: &RouteWarning| {
+                    let RouteWarning::RouteBefore {
+                        destination: found,
+                        metric: at,
+                        ..
+                    } = warning
+                    else {
+                        return false;
+                    };
+                    found.to_string() == destination && *at == metric
+                };
+                let all = !warnings.is_empty() && warnings.iter().all(told);
+                assert!(all, "{route}: {warnings:?}");
+            };
+            let installed = routing::install(&plan)?;
+            expect(installed.warnings());
+            installed.remove()?;
+
+            run(&format!("set -e; {}", plan.commands().join("; ")))?;
+            // Typed, an IPv4 route has the metric 0, which nothing goes before but a narrower one.
+            if (family, metric) != ("-4", 5) {
+                expect(&routing::check(&plan)?.warnings);
+            }
+            run(&format!("ip {family} route del {route} table 123"))?;
+            assert_eq!(routing::check(&plan)?, RouteCheck::default());
+            let undo = plan.commands().join("; ").replace(" add ", " del ");
+            run(&format!("set -e; {undo}"))?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn without_ipv6_only_ipv4_is_set_up() -> TestResult {
     isolated(|| {
         run("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")?;
@@ -259,17 +310,17 @@ fn two_target_addresses_in_one_table_are_reported() -> TestResult {
 }
 
 #[test]
-fn a_target_on_another_host_is_refused() -> TestResult {
+fn a_target_without_a_route_to_it_is_refused() -> TestResult {
     isolated(|| {
         let before = tables()?;
         let mut plan = loopback_plan()?;
         plan.v4 = vec!["192.0.2.7:25565".parse()?];
         let ip = IpAddr::from([192, 0, 2, 7]);
         let outcome = routing::install(&plan);
-        assert!(matches!(outcome, Err(RoutingError::TargetNotLocal(it)) if it == ip));
+        assert!(matches!(outcome, Err(RoutingError::NoRoute(it)) if it == ip));
         assert_eq!(tables()?, before);
         let found = routing::check(&plan)?;
-        assert_eq!(found.warnings, [RouteWarning::TargetNotLocal(ip)]);
+        assert_eq!(found.warnings, [RouteWarning::NoRoute(ip)]);
         assert_eq!(
             found.missing.len(),
             2,

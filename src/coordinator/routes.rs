@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::routing::{self, Family, InstalledRoutes, RoutePlan, RoutingError};
+use crate::routing::{self, Family, InstalledRoutes, RoutePlan, RoutingError, ServerElsewhere};
 
 /// Adds the routes if asked to; otherwise says what is missing.
 pub(super) fn prepare(config: &Config) -> Result<Option<InstalledRoutes>, RoutingError> {
@@ -28,6 +28,7 @@ pub(super) fn prepare(config: &Config) -> Result<Option<InstalledRoutes>, Routin
         for warning in routes.warnings() {
             warn!("{warning}");
         }
+        tell_of_servers_elsewhere(routes.elsewhere());
         info!(table = %config.table, "routes set up");
         return Ok(Some(routes));
     }
@@ -45,6 +46,7 @@ fn check(plan: &RoutePlan) {
     for warning in &check.warnings {
         warn!("{warning}");
     }
+    tell_of_servers_elsewhere(&check.elsewhere);
     if !check.missing.is_empty() {
         let commands = check.missing.join("; ");
         warn!(
@@ -57,6 +59,26 @@ fn check(plan: &RoutePlan) {
         info!(
             commands,
             "a UDP server bound to 0.0.0.0 or [::] needs --setup-routes, or these commands as well"
+        );
+    }
+}
+
+/// Says what cannot be seen or done from here.
+fn tell_of_servers_elsewhere(servers: &[ServerElsewhere]) {
+    for server in servers {
+        let target = server.target;
+        if let Some(router) = server.router {
+            info!(
+                server = %target, %router,
+                "the server is on another host, behind a router: both must route its answers to clients to this host"
+            );
+            continue;
+        }
+        let commands = server.commands.join("; ");
+        info!(
+            server = %target, commands,
+            "the server is on another host, which must route its answers to clients to this one: by its default route, or \
+             by these commands there"
         );
     }
 }

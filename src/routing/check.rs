@@ -5,6 +5,7 @@ use super::kernel::Kernel;
 use super::netlink::NetlinkError;
 use super::plan::{FamilyPlan, Need, RoutePlan};
 use super::rule::Family;
+use super::way::ServerElsewhere;
 use super::{chosen, open, present_families, while_doing};
 
 /// What [`check`](fn@check) found.
@@ -18,6 +19,8 @@ pub struct RouteCheck {
     pub skipped: Vec<Family>,
     /// What no command of ours would mend.
     pub warnings: Vec<RouteWarning>,
+    /// Servers on other hosts, which need something there as well.
+    pub elsewhere: Vec<ServerElsewhere>,
 }
 
 /// Asks the kernel where the server's replies would go, and says what is missing for them to come back. Changes nothing
@@ -28,12 +31,18 @@ pub struct RouteCheck {
 /// [`RoutingError::System`] if the kernel could not be asked or did not answer within two seconds.
 pub fn check(plan: &RoutePlan) -> Result<RouteCheck, RoutingError> {
     let mut kernel = open()?;
-    let (families, skipped) = present_families(&mut kernel, plan)?;
+    let present = present_families(&mut kernel, plan)?;
     let mut found = RouteCheck {
-        skipped,
+        skipped: present.skipped,
+        warnings: present
+            .unreachable
+            .into_iter()
+            .map(RouteWarning::NoRoute)
+            .collect(),
+        elsewhere: present.elsewhere,
         ..RouteCheck::default()
     };
-    for family in &families {
+    for family in &present.families {
         let checked = found.add_family(&mut kernel, family, plan.mark);
         checked.map_err(while_doing("checking the routes"))?;
     }
@@ -50,20 +59,14 @@ impl RouteCheck {
         mark: Option<u32>,
     ) -> Result<(), NetlinkError> {
         self.warnings.extend(family.shortcoming.clone());
-        let mut elsewhere = Vec::new();
-        for &target in &family.targets {
-            if !kernel.is_local(target)? {
-                self.warnings.push(RouteWarning::TargetNotLocal(target));
-                elsewhere.push(target);
-            }
-        }
         for need in &family.needs {
-            if elsewhere.contains(&need.reply.target) || is_met(kernel, need, mark)? {
+            if is_met(kernel, need, mark)? {
                 continue;
             }
             let commands = missing_commands(kernel, family, need)?;
             if commands.is_empty() {
-                self.warnings.push(RouteWarning::overruled(need));
+                let obstacle = kernel.obstacle(family.family, family.route.table)?;
+                self.warnings.push(RouteWarning::overruled(need, obstacle));
             }
             self.add_commands(commands, need.reply.wildcard);
         }

@@ -3,17 +3,18 @@
 use std::io;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
+use super::kernel::Obstacle;
 use super::plan::{Need, RouteTable};
 use super::rule::Family;
 
 /// Something about this host's routing that keeps replies from coming back, though it is no reason not to start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteWarning {
-    /// The server is on another host (only from [`check`](super::check()); [`install`](super::install()) fails).
-    #[error(
-        "{0} is not an address of this host, so nothing here can bring that server's replies back"
-    )]
-    TargetNotLocal(IpAddr),
+    /// Nothing leads to the server (only from [`check`](super::check()); [`install`](super::install()) fails).
+    #[error("there is no route from this host to the server at {0}")]
+    NoRoute(IpAddr),
     /// The table has somebody's route with another source address, or none.
     #[error(
         "table {table} already has a {family} route `local default dev lo` with {}, so UDP servers bound to the \
@@ -53,6 +54,25 @@ pub enum RouteWarning {
         /// The other targets' addresses.
         others: Vec<IpAddr>,
     },
+    /// The table has a route that goes before ours.
+    #[error(
+        "{replies} do not come back to this host: table {table} has a {family} route to {destination} (metric {metric}), \
+         which goes before `local default dev lo`; remove it (`{ip} route show table {table}`), or use another table \
+         number",
+        ip = .family.ip_tool()
+    )]
+    RouteBefore {
+        /// Which replies, in words.
+        replies: String,
+        /// The family.
+        family: Family,
+        /// The table.
+        table: RouteTable,
+        /// Where that route leads.
+        destination: IpNet,
+        /// Its metric.
+        metric: u32,
+    },
     /// Rules and routes are there, and yet the kernel takes another way.
     #[error(
         "{replies} do not come back to this host although rule and route are there; look in `{ip} rule` for a rule \
@@ -83,12 +103,12 @@ pub enum RoutingError {
         "removing our rules and routes needs CAP_NET_ADMIN, which is gone; they stay until the next start with it"
     )]
     RemovalNotPermitted,
-    /// The server is on another host.
+    /// Nothing leads to the server.
     #[error(
-        "{0} is not an address of this host, so its replies cannot be routed back; run glommproxy on the server's \
-         host, or without setting up routes"
+        "there is no route from this host to the server at {0}, so its replies cannot be routed back: look at \
+         `ip route get {0}`"
     )]
-    TargetNotLocal(IpAddr),
+    NoRoute(IpAddr),
     /// All slots are taken.
     #[error(
         "64 instances have set up routes in this network namespace, which is as many as there can be"
@@ -107,10 +127,21 @@ pub enum RoutingError {
 // === impl RouteWarning ===
 
 impl RouteWarning {
-    pub(super) fn overruled(need: &Need) -> Self {
-        Self::Overruled {
-            replies: need.reply.to_string(),
-            ip: need.rule.family.ip_tool(),
+    /// Rule and route are there: what else it may be.
+    pub(super) fn overruled(need: &Need, obstacle: Option<Obstacle>) -> Self {
+        let replies = need.reply.to_string();
+        match obstacle {
+            Some(Obstacle { prefix, metric }) => Self::RouteBefore {
+                replies,
+                family: need.rule.family,
+                table: need.rule.table,
+                destination: prefix,
+                metric,
+            },
+            None => Self::Overruled {
+                replies,
+                ip: need.rule.family.ip_tool(),
+            },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Rules and routes put into the kernel, and taken out again.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
@@ -10,7 +11,11 @@ use super::netlink::NetlinkError;
 use super::plan::{FamilyPlan, RoutePlan};
 use super::rule::{Family, LocalRoute};
 use super::slot::Slot;
-use super::{chosen, open, present_families, while_doing};
+use super::way::ServerElsewhere;
+use super::{Present, chosen, open, present_families, while_doing};
+
+/// Servers' former addresses whose rules stay for connections that are open to them.
+const FORMER_MAX: usize = 8;
 
 /// Our rules and routes in the kernel. They go when this is dropped; [`InstalledRoutes::remove`] also says whether that
 /// went well.
@@ -19,9 +24,12 @@ use super::{chosen, open, present_families, while_doing};
 pub struct InstalledRoutes {
     /// What is in the kernel because of us, in the order it was added. Only emptied with the slot still held.
     entries: Vec<Entry>,
+    /// The rules of the plan and of the former ones, latest first, whoever added them.
+    plans: VecDeque<Vec<Entry>>,
     slot: Slot,
     skipped: Vec<Family>,
     warnings: Vec<RouteWarning>,
+    elsewhere: Vec<ServerElsewhere>,
 }
 
 /// Puts the rules and routes of a plan into the kernel, after removing what killed instances left there.
@@ -31,41 +39,33 @@ pub struct InstalledRoutes {
 /// # Errors
 ///
 /// [`RoutingError::NotPermitted`] without CAP_NET_ADMIN in the network namespace's user namespace,
-/// [`RoutingError::TargetNotLocal`], [`RoutingError::NoFreeSlot`], or what the kernel answered.
+/// [`RoutingError::NoRoute`], [`RoutingError::NoFreeSlot`], or what the kernel answered.
 pub fn install(plan: &RoutePlan) -> Result<InstalledRoutes, RoutingError> {
     let mut kernel = open()?;
-    let (families, skipped) = present_families(&mut kernel, plan)?;
-    for family in &families {
-        for &target in &family.targets {
-            if !kernel
-                .is_local(target)
-                .map_err(while_doing("looking up the target"))?
-            {
-                return Err(RoutingError::TargetNotLocal(target));
-            }
-        }
-    }
-
+    let present = reachable(&mut kernel, plan)?;
     let slot = Slot::claim()
         .map_err(no_slot)?
         .ok_or(RoutingError::NoFreeSlot)?;
     let mut installed = InstalledRoutes {
         entries: Vec::new(),
+        plans: VecDeque::new(),
         slot,
-        skipped,
+        skipped: Vec::new(),
         warnings: Vec::new(),
+        elsewhere: Vec::new(),
     };
-    installed.remove_leftovers(&mut kernel, plan)?;
-    for family in &families {
-        installed.add_family(&mut kernel, family, plan)?;
-    }
-    for family in &families {
-        let warnings = installed_warnings(&mut kernel, family);
-        installed
-            .warnings
-            .extend(warnings.map_err(while_doing("checking the new routes"))?);
-    }
+    installed.remove_leftovers(&mut kernel, &present)?;
+    installed.add_plan(&mut kernel, present)?;
     Ok(installed)
+}
+
+/// The plan on this host, if there is a way to all its servers.
+fn reachable(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, RoutingError> {
+    let present = present_families(kernel, plan)?;
+    match present.unreachable.first() {
+        Some(target) => Err(RoutingError::NoRoute(*target)),
+        None => Ok(present),
+    }
 }
 
 // === impl InstalledRoutes ===
@@ -81,7 +81,31 @@ impl InstalledRoutes {
         &self.skipped
     }
 
-    /// Removes exactly what [`install`](fn@install) added. What somebody else has removed meanwhile does not matter.
+    /// Servers on other hosts, which need something there as well.
+    pub fn elsewhere(&self) -> &[ServerElsewhere] {
+        &self.elsewhere
+    }
+
+    /// Adds what a plan with other addresses of the same servers needs. The rules for their former addresses stay as
+    /// well, for what is open to them, up to eight of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`install`](fn@install); then everything is as it was before.
+    pub fn follow(&mut self, plan: &RoutePlan) -> Result<(), RoutingError> {
+        let mut kernel = open()?;
+        let present = reachable(&mut kernel, plan)?;
+        let added = self.add_plan(&mut kernel, present);
+        if added.is_err() {
+            self.plans.pop_front();
+        }
+        self.plans.truncate(1 + FORMER_MAX);
+        let removed = self.remove_outdated(&mut kernel);
+        added.and(removed)
+    }
+
+    /// Removes exactly what [`install`](fn@install) and [`follow`](Self::follow) added. What somebody else has removed
+    /// meanwhile does not matter.
     ///
     /// # Errors
     ///
@@ -90,24 +114,59 @@ impl InstalledRoutes {
         self.remove_entries()
     }
 
+    fn add_plan(&mut self, kernel: &mut Kernel, present: Present) -> Result<(), RoutingError> {
+        let priority = self.slot.priority();
+        let rules = present.families.iter().flat_map(FamilyPlan::rules);
+        let rules = rules.map(|rule| Entry::rule(&rule, priority));
+        self.plans.push_front(rules.collect());
+        for family in &present.families {
+            self.add_family(kernel, family, &present)?;
+        }
+        self.warnings.clear();
+        for family in &present.families {
+            let warnings = installed_warnings(kernel, family);
+            self.warnings
+                .extend(warnings.map_err(while_doing("checking the new routes"))?);
+        }
+        self.skipped = present.skipped;
+        self.elsewhere = present.elsewhere;
+        Ok(())
+    }
+
     fn add_family(
         &mut self,
         kernel: &mut Kernel,
         family: &FamilyPlan,
-        plan: &RoutePlan,
+        present: &Present,
     ) -> Result<(), RoutingError> {
         // The route comes first, so that the rules never point to an empty table.
         let priority = self.slot.priority();
-        self.add(
-            kernel,
-            Entry::route(&family.route, priority),
-            &family.route,
-            plan,
-        )?;
+        let route = Entry::route(&family.route, priority);
+        if !self.replace_route(kernel, &route)? {
+            self.add(kernel, route, &family.route, present)?;
+        }
         for rule in family.rules() {
-            self.add(kernel, Entry::rule(&rule, priority), &rule, plan)?;
+            self.add(kernel, Entry::rule(&rule, priority), &rule, present)?;
         }
         Ok(())
+    }
+
+    /// Gives the route of a former plan the new source address. Whether there was one to do that with.
+    fn replace_route(&mut self, kernel: &mut Kernel, new: &Entry) -> Result<bool, RoutingError> {
+        let Entry::Route(route) = new else {
+            return Ok(false);
+        };
+        let same_family = |entry: &&mut Entry| matches!(entry, Entry::Route(old) if old.header.address_family == route.header.address_family);
+        let Some(old) = self.entries.iter_mut().find(same_family) else {
+            return Ok(false);
+        };
+        if old != new {
+            kernel
+                .replace_route(route.clone())
+                .map_err(while_doing("replacing a route"))?;
+            old.clone_from(new);
+        }
+        Ok(true)
     }
 
     fn add(
@@ -115,29 +174,47 @@ impl InstalledRoutes {
         kernel: &mut Kernel,
         entry: Entry,
         command: &dyn fmt::Display,
-        plan: &RoutePlan,
+        present: &Present,
     ) -> Result<(), RoutingError> {
+        if self.entries.contains(&entry) {
+            return Ok(());
+        }
         match kernel.add(&entry) {
             Ok(true) => self.entries.push(entry),
             Ok(false) => {}
-            Err(e) => return Err(refused(e, &format!("the kernel refused `{command}`"), plan)),
+            Err(e) => {
+                let doing = format!("the kernel refused `{command}`");
+                return Err(refused(e, &doing, present));
+            }
         }
         Ok(())
     }
 
     /// Removes what carries our tag and our slot's number, or the number of a slot that nobody holds.
-    fn remove_leftovers(&self, kernel: &mut Kernel, plan: &RoutePlan) -> Result<(), RoutingError> {
+    fn remove_leftovers(&self, kernel: &mut Kernel, present: &Present) -> Result<(), RoutingError> {
         let doing = "removing what an earlier instance left";
         for family in [Family::V4, Family::V6] {
             for entry in kernel.tagged(family).map_err(while_doing(doing))? {
                 // Held during the removal, so that nobody can start to use the number meanwhile.
                 let abandoned = Slot::claim_priority(entry.priority()).map_err(no_slot)?;
                 if abandoned.is_some() || entry.priority() == self.slot.priority() {
-                    kernel.remove(&entry).map_err(|e| refused(e, doing, plan))?;
+                    kernel
+                        .remove(&entry)
+                        .map_err(|e| refused(e, doing, present))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Removes our rules that no plan has any more.
+    fn remove_outdated(&mut self, kernel: &mut Kernel) -> Result<(), RoutingError> {
+        let plans = &self.plans;
+        let is_outdated = |entry: &mut Entry| {
+            matches!(entry, Entry::Rule(_)) && !plans.iter().any(|plan| plan.contains(entry))
+        };
+        let outdated: Vec<Entry> = self.entries.extract_if(.., is_outdated).collect();
+        remove_all(kernel, outdated)
     }
 
     fn remove_entries(&mut self) -> Result<(), RoutingError> {
@@ -145,15 +222,7 @@ impl InstalledRoutes {
             return Ok(());
         }
         let mut kernel = open()?;
-        let mut outcome = Ok(());
-        while let Some(entry) = self.entries.pop() {
-            let removed = kernel.remove(&entry).map_err(|e| match e {
-                e if e.is_refusal(&[libc::EPERM]) => RoutingError::RemovalNotPermitted,
-                e => while_doing("removing our rules and routes")(e),
-            });
-            outcome = outcome.and(removed);
-        }
-        outcome
+        remove_all(&mut kernel, std::mem::take(&mut self.entries))
     }
 }
 
@@ -163,6 +232,19 @@ impl Drop for InstalledRoutes {
             tracing::warn!("{e}");
         }
     }
+}
+
+/// Removes entries of ours, the last first.
+fn remove_all(kernel: &mut Kernel, entries: Vec<Entry>) -> Result<(), RoutingError> {
+    let mut outcome = Ok(());
+    for entry in entries.iter().rev() {
+        let removed = kernel.remove(entry).map_err(|e| match e {
+            e if e.is_refusal(&[libc::EPERM]) => RoutingError::RemovalNotPermitted,
+            e => while_doing("removing our rules and routes")(e),
+        });
+        outcome = outcome.and(removed);
+    }
+    outcome
 }
 
 /// What [`install`](fn@install) has to tell after everything was added.
@@ -192,7 +274,10 @@ fn installed_warnings(
                     warnings.push(foreign_route(family, found));
                 }
             }
-            _ => warnings.push(RouteWarning::overruled(need)),
+            _ => {
+                let obstacle = kernel.obstacle(family.family, table)?;
+                warnings.push(RouteWarning::overruled(need, obstacle));
+            }
         }
     }
     Ok(warnings)
@@ -216,10 +301,11 @@ fn no_slot(cause: io::Error) -> RoutingError {
     }
 }
 
-fn refused(e: NetlinkError, doing: &str, plan: &RoutePlan) -> RoutingError {
+fn refused(e: NetlinkError, doing: &str, present: &Present) -> RoutingError {
     if e.is_refusal(&[libc::EPERM]) {
+        let commands = present.families.iter().flat_map(FamilyPlan::commands);
         return RoutingError::NotPermitted {
-            commands: plan.commands(),
+            commands: commands.collect(),
         };
     }
     while_doing(doing)(e)

@@ -3,21 +3,21 @@
 use std::io;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use libc::{ENOENT, ESRCH};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 
 use super::message::{
-    Entry, LOOPBACK_INDEX, TAG, address_family, has_selector, host_length, metric, removable,
-    reply_query, route_message, rule_message,
+    CLIENTS_V4, CLIENTS_V6, Entry, LOOPBACK_INDEX, TAG, address_family, has_selector, host_length,
+    metric, removable, reply_query, route_message, rule_message,
 };
 use super::netlink::{Netlink, NetlinkError};
-use super::plan::{Reply, RouteTable};
+use super::plan::{Host, Reply, RouteTable};
 use super::rule::{Family, Rule};
+use super::way::{self, Way};
 
 /// The kernel's routing tables, through a netlink socket.
 pub(super) struct Kernel {
@@ -31,6 +31,13 @@ pub(super) struct DefaultRoute {
     pub(super) metric: u32,
     /// Whether an instance of glommproxy added it.
     pub(super) tagged: bool,
+}
+
+/// A route that takes replies elsewhere although a rule has sent them to the right table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Obstacle {
+    pub(super) prefix: IpNet,
+    pub(super) metric: u32,
 }
 
 // === impl Kernel ===
@@ -52,6 +59,21 @@ impl Kernel {
         Ok(answer.is_some_and(|route| route.header.kind == RouteType::Local))
     }
 
+    /// How packets get to a server's host from here; `None` if they do not.
+    pub(super) fn way_to(&mut self, host: Host) -> Result<Option<Way>, NetlinkError> {
+        let Host { ip, scope } = host;
+        let mut query = route_message(Family::of(ip));
+        query.header.destination_prefix_length = host_length(ip);
+        query.attributes = vec![RouteAttribute::Destination(ip.into())];
+        if scope != 0 {
+            query.attributes.push(RouteAttribute::Oif(scope));
+        }
+        match self.look_up(query)? {
+            Some(route) => Way::parse(&route).map_err(NetlinkError::Broken),
+            None => Ok(None),
+        }
+    }
+
     /// Whether such replies come back to us from all ports, and with the server's address as their source.
     ///
     /// The kernel itself is asked, as if it had the packets to send, so that every set-up that works counts, whatever
@@ -61,8 +83,9 @@ impl Kernel {
         reply: &Reply,
         mark: Option<u32>,
     ) -> Result<bool, NetlinkError> {
+        let client = self.client(Family::of(reply.target))?;
         for port in reply.ports.ports() {
-            if !self.returns_from(reply, port, mark)? {
+            if !self.returns_from(reply, port, client, mark)? {
                 return Ok(false);
             }
         }
@@ -73,9 +96,10 @@ impl Kernel {
         &mut self,
         reply: &Reply,
         port: u16,
+        client: IpAddr,
         mark: Option<u32>,
     ) -> Result<bool, NetlinkError> {
-        let Some(route) = self.look_up(reply_query(reply, port, mark))? else {
+        let Some(route) = self.look_up(reply_query(reply, port, client, mark))? else {
             return Ok(false);
         };
         let is_loopback = route.header.kind == RouteType::Local
@@ -112,6 +136,47 @@ impl Kernel {
         Ok(in_table.filter_map(DefaultRoute::parse).collect())
     }
 
+    /// The route of a table that goes before `local default dev lo` there, if any does.
+    pub(super) fn obstacle(
+        &mut self,
+        family: Family,
+        table: RouteTable,
+    ) -> Result<Option<Obstacle>, NetlinkError> {
+        let client = self.client(family)?;
+        let ours = self.default_routes(family, table)?;
+        let Some(ours) = ours.iter().map(|route| route.metric).min() else {
+            return Ok(None);
+        };
+        let attribute = RouteAttribute::Table(table.number());
+        let mut query = route_message(family);
+        query.attributes.push(attribute.clone());
+        let routes = self.routes(query)?;
+        let in_table = routes
+            .iter()
+            .filter(|route| route.attributes.contains(&attribute))
+            .filter(|route| DefaultRoute::parse(route).is_none());
+        Ok(in_table
+            .filter_map(|route| Obstacle::parse(route, family))
+            .filter(|route| route.prefix.contains(&client))
+            .filter(|route| route.prefix.prefix_len() > 0 || route.metric <= ours)
+            .max_by_key(|route| (route.prefix.prefix_len(), std::cmp::Reverse(route.metric))))
+    }
+
+    /// A client to ask the way to. It is not this host.
+    fn client(&mut self, family: Family) -> Result<IpAddr, NetlinkError> {
+        let candidates = match family {
+            Family::V4 => CLIENTS_V4.map(IpAddr::V4).to_vec(),
+            Family::V6 => CLIENTS_V6.map(IpAddr::V6).to_vec(),
+        };
+        for client in &candidates {
+            if !self.is_local(*client)? {
+                return Ok(*client);
+            }
+        }
+        // Everything is this host's own (AnyIP, or a route for all), and replies stay here anyway.
+        Ok(candidates[0])
+    }
+
     /// Everything of one family that carries our tag, rules first.
     pub(super) fn tagged(&mut self, family: Family) -> Result<Vec<Entry>, NetlinkError> {
         let rules = self.rules(family)?.into_iter();
@@ -140,6 +205,14 @@ impl Kernel {
             Err(e) if e.is_refusal(&[libc::EEXIST]) => Ok(false),
             Err(e) => Err(e),
         }
+    }
+
+    /// Puts a route in the place of the one with its metric.
+    pub(super) fn replace_route(&mut self, route: RouteMessage) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::NewRoute(route);
+        self.netlink
+            .request(message, NLM_F_CREATE | NLM_F_REPLACE)
+            .map(|_| ())
     }
 
     /// Removes an entry. If it is gone already, that is just as well.
@@ -233,8 +306,7 @@ impl DefaultRoute {
             .attributes
             .iter()
             .find_map(|attribute| match attribute {
-                RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
-                RouteAttribute::PrefSource(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+                RouteAttribute::PrefSource(address) => way::ip(address),
                 _ => None,
             });
         let metric = metric(route).unwrap_or(0);
@@ -242,6 +314,25 @@ impl DefaultRoute {
             source,
             metric,
             tagged: protocol == TAG,
+        })
+    }
+}
+
+// === impl Obstacle ===
+
+impl Obstacle {
+    fn parse(route: &RouteMessage, family: Family) -> Option<Self> {
+        let destination = route
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                RouteAttribute::Destination(address) => way::ip(address),
+                _ => None,
+            });
+        let ip = destination.unwrap_or(family.unspecified());
+        Some(Self {
+            prefix: IpNet::new(ip, route.header.destination_prefix_length).ok()?,
+            metric: metric(route).unwrap_or(0),
         })
     }
 }

@@ -20,9 +20,19 @@ pub(super) const TAG: RouteProtocol = RouteProtocol::Other(77);
 /// The loopback device's index in every network namespace (`LOOPBACK_IFINDEX` in the kernel).
 pub(super) const LOOPBACK_INDEX: u32 = 1;
 
-/// Clients that cannot exist, to ask the way to: TEST-NET-3 (RFC 5737) and the IPv6 documentation prefix (RFC 3849).
-const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// Clients that cannot exist, to ask the way to: of the documentation prefixes of RFC 5737, RFC 3849 and RFC 9637. A test
+/// host may have one of them for its own, and what it sends to itself tells nothing.
+pub(super) const CLIENTS_V4: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(203, 0, 113, 1),
+    Ipv4Addr::new(203, 0, 113, 254),
+    Ipv4Addr::new(198, 51, 100, 1),
+    Ipv4Addr::new(192, 0, 2, 1),
+];
+pub(super) const CLIENTS_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 1),
+];
 
 /// A rule or a route carrying our tag: all that is needed to remove it, and nothing else.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +91,7 @@ pub(super) fn rule_message(rule: &Rule) -> RuleMessage {
         ..RuleHeader::default()
     };
     message.attributes = vec![
-        RuleAttribute::Iifname("lo".to_owned()),
+        RuleAttribute::Iifname(rule.interface.clone()),
         RuleAttribute::Table(rule.table.number()),
     ];
     if let Some(source) = rule.source {
@@ -133,13 +143,14 @@ pub(super) fn route_message(family: Family) -> RouteMessage {
     message
 }
 
-/// The question where such a reply goes that leaves from this port.
-pub(super) fn reply_query(reply: &Reply, port: u16, mark: Option<u32>) -> RouteMessage {
+/// The question where such a reply to that client goes that leaves from this port.
+pub(super) fn reply_query(
+    reply: &Reply,
+    port: u16,
+    client: IpAddr,
+    mark: Option<u32>,
+) -> RouteMessage {
     let server = reply.target;
-    let client = match server {
-        IpAddr::V4(_) => IpAddr::V4(CLIENT_V4),
-        IpAddr::V6(_) => IpAddr::V6(CLIENT_V6),
-    };
     let mut query = route_message(Family::of(server));
     query.header.destination_prefix_length = host_length(client);
     query.attributes = vec![
@@ -151,6 +162,9 @@ pub(super) fn reply_query(reply: &Reply, port: u16, mark: Option<u32>) -> RouteM
         query.header.source_prefix_length = host_length(server);
         query.attributes.push(RouteAttribute::Source(server.into()));
     }
+    query
+        .attributes
+        .extend(reply.arrives_by.map(RouteAttribute::Iif));
     query.attributes.extend(mark.map(RouteAttribute::Mark));
     query
 }

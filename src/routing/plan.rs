@@ -6,13 +6,14 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use super::error::RouteWarning;
 use super::ports::PortRange;
 use super::rule::{Family, LocalRoute, Protocol, Rule};
+use super::way::{ServerElsewhere, Way};
 use crate::addr::Targets;
 
 /// The servers whose replies to spoofed clients must come back to this host, and how far we may go to get them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePlan {
     /// The IPv4 servers; without one, IPv4 is left alone. UDP servers on the wildcard address can only be served at the
-    /// address of the first of them: it is the one that the route supplies.
+    /// address of the first of them on this host: it is the one that the route supplies.
     pub v4: Vec<SocketAddrV4>,
     /// The IPv6 servers; as for IPv4.
     pub v6: Vec<SocketAddrV6>,
@@ -59,12 +60,20 @@ pub struct ReservedTable(u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FamilyPlan {
     pub(super) family: Family,
-    /// The servers' addresses, each once. The first is the route's source.
-    pub(super) targets: Vec<IpAddr>,
     pub(super) needs: Vec<Need>,
     pub(super) route: LocalRoute,
     /// What the rules and the route cannot do.
     pub(super) shortcoming: Option<RouteWarning>,
+    /// Servers on other hosts, which need something there as well.
+    pub(super) elsewhere: Vec<ServerElsewhere>,
+}
+
+/// A server's host, by its address. A link-local one means nothing without the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    pub(super) ip: IpAddr,
+    /// The index of the interface, or 0.
+    pub(super) scope: u32,
 }
 
 /// A packet that has to find its way back to us, and the rule that makes it.
@@ -83,6 +92,8 @@ pub(super) struct Reply {
     pub(super) protocol: Protocol,
     /// Whether the server is bound to the wildcard address, so that the route has to supply the source address.
     pub(super) wildcard: bool,
+    /// The index of the interface it comes in by, if the server is on another host.
+    pub(super) arrives_by: Option<u32>,
 }
 
 // === impl RoutePlan ===
@@ -109,81 +120,140 @@ impl RoutePlan {
         }
     }
 
-    /// The shell commands that do the same as [`install`](fn@super::install), for both families, routes first.
+    /// The shell commands that do the same as [`install`](fn@super::install) where the servers are on this host, for both
+    /// families, routes first.
     pub fn commands(&self) -> Vec<String> {
         self.families()
-            .iter()
-            .flat_map(FamilyPlan::commands)
+            .flat_map(|family| family.commands())
             .collect()
     }
 
-    pub(super) fn families(&self) -> Vec<FamilyPlan> {
-        let v4: Vec<SocketAddr> = self.v4.iter().copied().map(SocketAddr::V4).collect();
-        let v6: Vec<SocketAddr> = self.v6.iter().copied().map(SocketAddr::V6).collect();
-        [v4, v6]
-            .iter()
-            .filter_map(|servers| self.family(servers))
-            .collect()
-    }
-
-    /// None without a server.
-    fn family(&self, servers: &[SocketAddr]) -> Option<FamilyPlan> {
-        let first = servers.first()?.ip();
-        let mut targets = Vec::new();
-        for server in servers {
-            if !targets.contains(&server.ip()) {
-                targets.push(server.ip());
-            }
-        }
-        let named = !self.unnamed.contains(&Family::of(first));
-        let wildcard = self.udp && self.wildcard_udp && named;
-        let mut needs = Vec::new();
-        for &target in &targets {
-            let of_target = servers.iter().filter(|server| server.ip() == target);
-            let ranges = PortRange::covering(of_target.map(SocketAddr::port));
-            needs.extend(self.needs(target, &ranges, wildcard && target == first));
-        }
-        let others = &targets[1..];
-        let shortcoming = (wildcard && !others.is_empty()).then(|| RouteWarning::SeveralTargets {
-            served: first,
-            others: others.to_vec(),
-        });
-        Some(FamilyPlan {
-            family: Family::of(first),
-            targets,
-            needs,
-            route: LocalRoute {
-                source: first,
-                table: self.table,
-            },
-            shortcoming,
+    /// The families with servers, were all of these on this host.
+    fn families(&self) -> impl Iterator<Item = FamilyPlan> {
+        [Family::V4, Family::V6].into_iter().filter_map(|family| {
+            let hosts = self.hosts(family).into_iter();
+            let ways: Vec<_> = hosts.map(|host| (host, Way::Here)).collect();
+            self.family(family, &ways)
         })
     }
 
-    /// What the servers at one address need, with those on the wildcard address or without.
-    fn needs(&self, target: IpAddr, ranges: &[PortRange], wildcard: bool) -> Vec<Need> {
-        let mut needs = Vec::new();
-        for (on, protocol) in [(self.tcp, Protocol::Tcp), (self.udp, Protocol::Udp)] {
-            needs.extend(ranges.iter().filter(|_| on).map(|&ports| Need {
-                reply: Reply {
-                    target,
-                    ports,
-                    protocol,
-                    wildcard: false,
-                },
-                rule: Rule::for_bound_server(target, ports, protocol, self.table),
-            }));
+    /// The hosts of a family's servers, each once.
+    pub(super) fn hosts(&self, family: Family) -> Vec<Host> {
+        let mut hosts = Vec::new();
+        for server in self.servers(family) {
+            let host = Host::from(server);
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
         }
-        needs.extend(ranges.iter().filter(|_| wildcard).map(|&ports| Need {
+        hosts
+    }
+
+    /// What the family's servers need on hosts that are reached in these ways. None without a host.
+    pub(super) fn family(&self, family: Family, hosts: &[(Host, Way)]) -> Option<FamilyPlan> {
+        let mut here = Vec::new();
+        for (host, way) in hosts {
+            if *way == Way::Here && !here.contains(&host.ip) {
+                here.push(host.ip);
+            }
+        }
+        let served = here.first().copied();
+        let named = !self.unnamed.contains(&family);
+        let wildcard = self.udp && self.wildcard_udp && named;
+        let mut needs = Vec::new();
+        let mut elsewhere = Vec::new();
+        for (host, way) in hosts {
+            let servers = self
+                .servers(family)
+                .filter(|&server| Host::from(server) == *host);
+            let ranges = PortRange::covering(servers.map(|server| server.port()));
+            let from = needs.len();
+            for ports in &ranges {
+                needs.extend(self.bound_servers(host.ip, *ports, way));
+            }
+            match way {
+                // A server elsewhere has its own host to choose the source address.
+                Way::Here if wildcard && served == Some(host.ip) => {
+                    let rules = ranges
+                        .iter()
+                        .map(|ports| self.wildcard_server(host.ip, *ports));
+                    needs.extend(rules);
+                }
+                Way::Here => {}
+                Way::By(link) => {
+                    elsewhere.push(ServerElsewhere::new(host.ip, link, &needs[from..]));
+                }
+            }
+        }
+        let source = served.unwrap_or(family.loopback());
+        let others = here.get(1..).unwrap_or_default();
+        (!hosts.is_empty()).then(|| FamilyPlan {
+            family,
+            needs,
+            route: LocalRoute {
+                source,
+                table: self.table,
+            },
+            shortcoming: (wildcard && !others.is_empty()).then(|| RouteWarning::SeveralTargets {
+                served: source,
+                others: others.to_vec(),
+            }),
+            elsewhere,
+        })
+    }
+
+    fn servers(&self, family: Family) -> impl Iterator<Item = SocketAddr> {
+        let (v4, v6) = match family {
+            Family::V4 => (&self.v4[..], &[][..]),
+            Family::V6 => (&[][..], &self.v6[..]),
+        };
+        let v4 = v4.iter().copied().map(SocketAddr::V4);
+        v4.chain(v6.iter().copied().map(SocketAddr::V6))
+    }
+
+    /// What servers need that are bound to their address.
+    fn bound_servers(
+        &self,
+        target: IpAddr,
+        ports: PortRange,
+        way: &Way,
+    ) -> impl Iterator<Item = Need> {
+        let protocols = [(self.tcp, Protocol::Tcp), (self.udp, Protocol::Udp)];
+        let protocols = protocols.into_iter().filter(|(on, _)| *on);
+        protocols.map(move |(_, protocol)| {
+            let (rule, arrives_by) = match way {
+                Way::Here => (
+                    Rule::for_bound_server(target, ports, protocol, self.table),
+                    None,
+                ),
+                Way::By(link) => (
+                    Rule::for_server_elsewhere(target, ports, protocol, link, self.table),
+                    Some(link.index),
+                ),
+            };
+            let reply = Reply {
+                target,
+                ports,
+                protocol,
+                wildcard: false,
+                arrives_by,
+            };
+            Need { reply, rule }
+        })
+    }
+
+    /// What a UDP server needs that is bound to the wildcard address.
+    fn wildcard_server(&self, target: IpAddr, ports: PortRange) -> Need {
+        Need {
             reply: Reply {
                 target,
                 ports,
                 protocol: Protocol::Udp,
                 wildcard: true,
+                arrives_by: None,
             },
             rule: Rule::for_wildcard_udp_server(Family::of(target), ports, self.table),
-        }));
-        needs
+        }
     }
 }
 
@@ -224,18 +294,34 @@ impl FamilyPlan {
         let mut rules = Vec::with_capacity(self.needs.len());
         for need in &self.needs {
             if !rules.contains(&need.rule) {
-                rules.push(need.rule);
+                rules.push(need.rule.clone());
             }
         }
         rules.sort_by_key(|rule| rule.source.is_some());
         rules
     }
 
-    fn commands(&self) -> Vec<String> {
+    /// The shell commands that add the route and the rules.
+    pub(super) fn commands(&self) -> Vec<String> {
         let rules = self.rules().into_iter().map(|rule| rule.to_string());
         std::iter::once(self.route.to_string())
             .chain(rules)
             .collect()
+    }
+}
+
+// === impl Host ===
+
+impl From<SocketAddr> for Host {
+    fn from(addr: SocketAddr) -> Self {
+        let scope = match addr {
+            SocketAddr::V4(_) => 0,
+            SocketAddr::V6(addr) => addr.scope_id(),
+        };
+        Self {
+            ip: addr.ip(),
+            scope,
+        }
     }
 }
 
@@ -248,6 +334,7 @@ impl fmt::Display for Reply {
             ports,
             protocol,
             wildcard,
+            arrives_by: _,
         } = self;
         let first = SocketAddr::new(*target, ports.first);
         write!(f, "{protocol} replies of {first}")?;
@@ -263,6 +350,7 @@ impl fmt::Display for Reply {
 
 #[cfg(test)]
 mod tests {
+    use super::super::way::Link;
     use super::*;
 
     type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -378,7 +466,7 @@ mod tests {
                 "ip rule add from 192.0.2.7/32 iif lo ipproto udp sport 2 table 123",
             ]
         );
-        let shortcoming = |plan: &RoutePlan| plan.families()[0].shortcoming.clone();
+        let shortcoming = |plan: &RoutePlan| plan.families().next().and_then(|it| it.shortcoming);
         let several = RouteWarning::SeveralTargets {
             served: "127.0.0.1".parse()?,
             others: vec!["192.0.2.7".parse()?],
@@ -386,6 +474,63 @@ mod tests {
         assert_eq!(shortcoming(&plan), Some(several));
         plan.wildcard_udp = false;
         assert_eq!(shortcoming(&plan), None);
+        Ok(())
+    }
+
+    /// Here, a server that is elsewhere is the first, and yet the route supplies the address of one that is here.
+    #[test]
+    fn servers_here_and_elsewhere_get_what_each_needs() -> TestResult {
+        let mut plan = plan("192.0.2.7:443", "[::1]:0")?;
+        for server in [
+            "192.0.2.7:444",
+            "192.0.2.7:446",
+            "127.0.0.1:1",
+            "10.0.0.1:2",
+        ] {
+            plan.v4.push(server.parse()?);
+        }
+        let link = Way::By(Link {
+            interface: "eth1".to_owned(),
+            index: 7,
+            source: Some("192.0.2.1".parse()?),
+            router: None,
+        });
+        let hosts = plan.hosts(Family::V4);
+        let ways = [link, Way::Here, Way::Here];
+        let ways: Vec<(Host, Way)> = hosts.into_iter().zip(ways).collect();
+        let family = plan.family(Family::V4, &ways).ok_or("no plan")?;
+        assert_eq!(
+            family.commands(),
+            [
+                "ip route add local 0.0.0.0/0 dev lo src 127.0.0.1 table 123",
+                "ip rule add from 192.0.2.7/32 iif eth1 ipproto tcp sport 443-444 table 123",
+                "ip rule add from 192.0.2.7/32 iif eth1 ipproto udp sport 443-444 table 123",
+                "ip rule add from 192.0.2.7/32 iif eth1 ipproto tcp sport 446 table 123",
+                "ip rule add from 192.0.2.7/32 iif eth1 ipproto udp sport 446 table 123",
+                "ip rule add from 127.0.0.1/8 iif lo table 123",
+                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 1 table 123",
+                "ip rule add from 10.0.0.1/32 iif lo ipproto tcp sport 2 table 123",
+                "ip rule add from 10.0.0.1/32 iif lo ipproto udp sport 2 table 123",
+            ]
+        );
+        let several = RouteWarning::SeveralTargets {
+            served: "127.0.0.1".parse()?,
+            others: vec!["10.0.0.1".parse()?],
+        };
+        assert_eq!(family.shortcoming, Some(several));
+        let [elsewhere] = &family.elsewhere[..] else {
+            return Err("one server is elsewhere".into());
+        };
+        assert_eq!(
+            elsewhere.commands,
+            [
+                "ip route add default via 192.0.2.1 src 192.0.2.7 table 123",
+                "ip rule add from 192.0.2.7 ipproto tcp sport 443-444 table 123",
+                "ip rule add ipproto udp sport 443-444 table 123",
+                "ip rule add from 192.0.2.7 ipproto tcp sport 446 table 123",
+                "ip rule add ipproto udp sport 446 table 123",
+            ]
+        );
         Ok(())
     }
 

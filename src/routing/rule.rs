@@ -7,9 +7,13 @@ use ipnet::IpNet;
 
 use super::plan::RouteTable;
 use super::ports::PortRange;
+use super::way::Link;
 
 /// All IPv4 loopback addresses, written as go-mmproxy's README writes it.
 const LOOPBACK_V4: IpNet = IpNet::new_assert(IpAddr::V4(Ipv4Addr::LOCALHOST), 8);
+
+/// The interface by which rules mean "made on this host" (ip-rule(8)): forwarded packets never match.
+pub(super) const THIS_HOST: &str = "lo";
 
 /// The priority in the command for a rule without a source: like what `ip rule add` chooses, before the table `main`.
 const SOURCELESS_PRIORITY: u32 = 1000;
@@ -30,13 +34,14 @@ pub(super) enum Protocol {
     Udp,
 }
 
-/// `ip rule add [from SOURCE] iif lo [ipproto P sport N-M] table T`.
+/// `ip rule add [from SOURCE] iif INTERFACE [ipproto P sport N-M] table T`.
 ///
-/// `iif lo` means "made on this host" (ip-rule(8)): forwarded packets never match. It also spares them the look into
-/// their ports that rules on ports otherwise cost (`fib_rule_requires_fldissect` in the kernel).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The interface [`THIS_HOST`] also spares forwarded packets the look into their ports that rules on ports otherwise
+/// cost (`fib_rule_requires_fldissect` in the kernel).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     pub(super) family: Family,
+    pub(super) interface: String,
     pub(super) source: Option<IpNet>,
     pub(super) service: Option<(Protocol, PortRange)>,
     pub(super) table: RouteTable,
@@ -62,6 +67,13 @@ impl Family {
         match self {
             Self::V4 => Ipv4Addr::LOCALHOST.into(),
             Self::V6 => Ipv6Addr::LOCALHOST.into(),
+        }
+    }
+
+    pub(super) fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
         }
     }
 
@@ -120,6 +132,7 @@ impl Rule {
             };
             return Self {
                 family,
+                interface: THIS_HOST.to_owned(),
                 source: Some(source),
                 service: None,
                 table,
@@ -127,6 +140,25 @@ impl Rule {
         }
         Self {
             family,
+            interface: THIS_HOST.to_owned(),
+            source: Some(IpNet::from(ip)),
+            service: Some((protocol, ports)),
+            table,
+        }
+    }
+
+    /// Of what comes in from the server's host, only what the server itself sends may match. This host may be the router
+    /// of that one, whose other traffic goes on.
+    pub(super) fn for_server_elsewhere(
+        ip: IpAddr,
+        ports: PortRange,
+        protocol: Protocol,
+        link: &Link,
+        table: RouteTable,
+    ) -> Self {
+        Self {
+            family: Family::of(ip),
+            interface: link.interface.clone(),
             source: Some(IpNet::from(ip)),
             service: Some((protocol, ports)),
             table,
@@ -146,6 +178,7 @@ impl Rule {
         };
         Self {
             family,
+            interface: THIS_HOST.to_owned(),
             source,
             service: Some((Protocol::Udp, ports)),
             table,
@@ -159,7 +192,7 @@ impl fmt::Display for Rule {
         if let Some(source) = self.source {
             write!(f, " from {source}")?;
         }
-        f.write_str(" iif lo")?;
+        write!(f, " iif {}", self.interface)?;
         if let Some((protocol, ports)) = self.service {
             write!(f, " ipproto {protocol} sport {ports}")?;
         }

@@ -10,6 +10,8 @@ mod logs;
 mod many_ports;
 #[path = "../harness/namespace.rs"]
 mod namespace;
+#[path = "../harness/other_host.rs"]
+mod other_host;
 mod routes;
 mod source_port;
 mod special_sources;

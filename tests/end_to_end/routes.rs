@@ -1,6 +1,7 @@
 //! The routes that bring the server's replies back: set up by the proxy, or by whoever reads its log.
 
 mod by_hand;
+mod elsewhere;
 mod failing;
 mod set_up;
 mod unnamed;

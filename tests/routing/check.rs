@@ -2,7 +2,7 @@
 
 use glommproxy::routing::{self, RouteCheck, RouteTable};
 
-use crate::namespace::{TestResult, isolated, run};
+use crate::namespace::{TestResult, add_address, isolated, run};
 use crate::{add_other_addresses, loopback_plan};
 
 #[test]
@@ -33,6 +33,32 @@ fn check_names_the_commands_that_are_missing() -> TestResult {
         run(&found.missing[2..].join(" && "))?;
         run(&found.missing_for_wildcard_udp.join(" && "))?;
         assert_eq!(routing::check(&plan)?, RouteCheck::default());
+        Ok(())
+    })
+}
+
+/// The kernel is asked the way of a reply to one of these.
+#[test]
+fn a_host_may_have_documentation_addresses() -> TestResult {
+    isolated(|| {
+        for ip in [
+            "203.0.113.1",
+            "203.0.113.254",
+            "198.51.100.1",
+            "2001:db8::1",
+            "2001:db8:ffff::1",
+        ] {
+            add_address(ip)?;
+        }
+        let plan = loopback_plan()?;
+        assert_eq!(
+            routing::check(&plan)?.missing.len(),
+            4,
+            "they are asked for in earnest"
+        );
+        run(&format!("set -e; {}", plan.commands().join("; ")))?;
+        assert_eq!(routing::check(&plan)?, RouteCheck::default());
+        assert_eq!(routing::install(&plan)?.warnings(), []);
         Ok(())
     })
 }
