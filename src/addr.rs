@@ -5,8 +5,10 @@
 
 mod spans;
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::rc::Rc;
 
 use thiserror::Error;
 
@@ -36,12 +38,15 @@ pub struct Targets {
 
 /// Where balancers connect to, and the server behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frontend {
+pub struct Frontend<T = Targets> {
     /// Where it listens.
     pub listen: ListenAddr,
     /// Where its clients' traffic goes.
-    pub targets: Targets,
+    pub targets: T,
 }
+
+/// A frontend as a shard has it: the coordinator may send other addresses of its server.
+pub(crate) type ShardFrontend = Frontend<Rc<Cell<Targets>>>;
 
 /// Why an address out of a PROXY header cannot be a client's, in one line that says what to do about it.
 ///
@@ -82,6 +87,17 @@ pub enum SourceError {
         "source {0} is a loopback address, and the sender is not on this host: its clients cannot be, either"
     )]
     Loopback(IpAddr),
+}
+
+// === impl ShardFrontend ===
+
+impl From<Frontend> for ShardFrontend {
+    fn from(Frontend { listen, targets }: Frontend) -> Self {
+        Self {
+            listen,
+            targets: Rc::new(Cell::new(targets)),
+        }
+    }
 }
 
 // === impl ListenAddr ===

@@ -2,10 +2,12 @@
 
 mod address;
 mod frontends;
+mod target;
 mod values;
 
 pub use self::frontends::NamedPorts;
 use self::frontends::{Ported, Span, Spans};
+pub use self::target::{NamedTargets, Target, TargetName};
 use crate::addr::Frontend;
 use crate::args::{self, ArgsError, CommandLine, Origin, Quoted, Request};
 use crate::cpus::{self, Shards};
@@ -23,11 +25,11 @@ use std::time::Duration;
 pub struct Config {
     /// What is proxied (`--protocol`; default TCP).
     pub protocols: Protocols,
-    /// Where to listen (`--listen`; default 0.0.0.0:8443), and where the server is (`--target-v4`, default
-    /// 127.0.0.1:443, and `--target-v6`, default \[::1\]:443): one for each port, at least one, at most 4096. No two
-    /// overlap. Listening addresses are never v4-mapped, port 0 lets the kernel choose, and link-local IPv6 addresses
+    /// Where to listen (`--listen`; default 0.0.0.0:8443), and where the server is, by address or by name (`--target-v4`,
+    /// default 127.0.0.1:443, and `--target-v6`, default \[::1\]:443): one for each port, at least one, at most 4096. No
+    /// two overlap. Listening addresses are never v4-mapped, port 0 lets the kernel choose, and link-local IPv6 addresses
     /// carry the interface as scope. IPv6 targets are not v4-mapped, and port 0 says that there is none.
-    pub frontends: Vec<Frontend>,
+    pub frontends: Vec<Frontend<NamedTargets>>,
     /// Whether the IPv4 target was named, rather than left at its default.
     pub target_v4_named: bool,
     /// Whether the IPv6 target was named.
@@ -209,6 +211,16 @@ pub enum ConfigError {
         listen_origin: Origin,
         /// How many it names.
         ports: usize,
+    },
+    /// More host names than are looked up.
+    #[error(
+        "{target_origin} names {names} hosts, and 256 are the most: give their addresses, or run several glommproxies"
+    )]
+    TooManyNames {
+        /// The flag or variable.
+        target_origin: Origin,
+        /// How many it names.
+        names: usize,
     },
     /// `--allowed-destinations` without `--dynamic-destination`.
     #[error(
@@ -434,21 +446,22 @@ impl Check<'_> {
         })
     }
 
-    fn frontends(&self) -> Result<Vec<Frontend>, ConfigError> {
+    fn frontends(&self) -> Result<Vec<Frontend<NamedTargets>>, ConfigError> {
         let args = &self.0.args;
+        let (v4, v6) = (self.0.origin("target-v4"), self.0.origin("target-v6"));
         frontends::frontends(
             &self.list("listen", &args.listen, DEFAULT_LISTEN, address::listen)?,
             &self.list(
                 "target-v4",
                 &args.target_v4,
-                DEFAULT_TARGET_V4,
-                address::target_v4,
+                Target::Addr(DEFAULT_TARGET_V4),
+                |text| address::target_v4(text, &v4),
             )?,
             &self.list(
                 "target-v6",
                 &args.target_v6,
-                DEFAULT_TARGET_V6,
-                address::target_v6,
+                Target::Addr(DEFAULT_TARGET_V6),
+                |text| address::target_v6(text, &v6),
             )?,
         )
     }

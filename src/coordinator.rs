@@ -4,6 +4,7 @@
 
 mod list_file;
 mod lists;
+mod names;
 mod routes;
 mod shards;
 mod signal;
@@ -19,6 +20,9 @@ use tracing::{info, warn};
 
 pub use self::list_file::ListError;
 use self::lists::{Kind, ListFiles};
+pub use self::names::NameError;
+use self::names::Names;
+use self::routes::Routes;
 use self::shards::Shards;
 pub use self::shards::ShardsError;
 use self::signal::{Signal, Signals};
@@ -66,6 +70,9 @@ pub enum RunError {
     /// The list of denied clients is.
     #[error("{0}; it is not started without its list, as clients that are denied would be back")]
     DeniedList(ListError),
+    /// A server's host name comes to no address.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// `--cpus` cannot be had.
     #[error(transparent)]
     Placement(#[from] PlacementError),
@@ -106,27 +113,34 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     // First of all, so that a signal during the start does not leave routes behind.
     let signals = Signals::new(&readiness)?;
     let (mut lists, initial_lists) = ListFiles::open(config, &readiness)?;
+    let mut names = Names::new(&config.frontends, &readiness);
+    let Some(frontends) = or(async { Some(names.first().await) }, told_to_stop(&signals)).await
+    else {
+        info!("stopping");
+        return Ok(());
+    };
+    let frontends = frontends?;
     let dialer = Dialer {
         mark: config.mark,
         source_port: config.source_port,
         wildcard_udp: config.wildcard_udp,
     };
     dialer
-        .check_privileges(&config.frontends[0].targets)
+        .check_privileges(&frontends[0].targets)
         .map_err(|error| RunError::Privileges(error.to_string()))?;
     let available = cpus::available()?;
     let placement = cpus::placement(&config.shards, &available)?;
     let roams = config.shards.roams(&available);
     check_descriptors(config, placement.len());
     let listeners = listen::bind_all(
-        &config.frontends,
+        &frontends,
         config.protocols.tcp(),
         config.protocols.udp(),
         placement.len(),
         config.listen_transparent,
     )?;
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
-    let routes = routes::prepare(config)?;
+    let mut routes = Routes::prepare(config, &frontends)?;
     let udp_shards = if config.listen_transparent {
         1
     } else {
@@ -157,14 +171,12 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
     log_ready(config, &bound, placement.len());
 
-    let supervised = supervise(&signals, &mut lists, &mut shards);
+    let supervised = supervise(&signals, &mut lists, &mut names, &mut routes, &mut shards);
     let result = or(supervised, async { Err((&mut driver).await.into()) }).await;
     let metrics = shards.metrics();
     shards.stop().await;
     log_totals(&metrics);
-    if let Some(routes) = routes {
-        routes.remove()?;
-    }
+    routes.remove()?;
     result
 }
 
@@ -184,31 +196,46 @@ fn keep_turning() {
     }
 }
 
-/// Waits for signals, changed files and broken shards.
+/// Waits for a signal that ends the process.
+async fn told_to_stop<T>(signals: &Signals) -> Option<T> {
+    while signals.next().await != Signal::Stop {}
+    None
+}
+
+/// Waits for signals, changed files, looked-up names and broken shards.
 async fn supervise(
     signals: &Signals,
     lists: &mut ListFiles,
+    names: &mut Names,
+    routes: &mut Routes,
     shards: &mut Shards,
 ) -> Result<(), RunError> {
     enum Event {
         Signal(Signal),
         ListTouched(Kind),
+        NamesLookedUp,
         Ended(ShardsError),
     }
     loop {
         let list_touched = async { Event::ListTouched(lists.changed().await) };
         let signal = async { Event::Signal(signals.next().await) };
         let ended = async { Event::Ended(shards.watch().await) };
-        match or(ended, or(signal, list_touched)).await {
+        let names_looked_up = async {
+            names.looked_up().await;
+            Event::NamesLookedUp
+        };
+        match or(ended, or(signal, or(list_touched, names_looked_up))).await {
             Event::Signal(Signal::Stop) => {
                 info!("stopping");
                 return Ok(());
             }
             Event::Signal(Signal::Reload) => {
                 info!("reloading");
+                names.look_up();
                 lists.reload_all(shards).await?;
             }
             Event::ListTouched(kind) => lists.reload(kind, shards).await?,
+            Event::NamesLookedUp => names.follow(routes, shards).await?,
             Event::Ended(error) => return Err(error.into()),
         }
     }

@@ -1,6 +1,6 @@
 //! One shard: a glommio executor, usually pinned to a CPU, with listeners, flows and connections of its own.
 //!
-//! Shards share nothing. The coordinator starts them, tells them of new lists over a channel each, and notices when one
+//! Shards share nothing. The coordinator starts them, tells them of new lists and of servers that have moved over a channel each, and notices when one
 //! ends, which it only does when told to, or broken.
 
 pub(crate) mod admission;
@@ -29,6 +29,7 @@ use self::lists::{InitialLists, Lists};
 use self::locality::Locality;
 use self::readiness::Readiness;
 use self::roster::Roster;
+use crate::addr::{ShardFrontend, Targets};
 use crate::destination::Destinations;
 use crate::limits::Limits;
 use crate::listen::Listener;
@@ -101,6 +102,8 @@ pub(crate) enum Command {
     AllowDestinations(Arc<SubnetSet>),
     /// A new deny list.
     Deny(Arc<SubnetSet>),
+    /// The addresses of the servers from now on, one for each frontend.
+    Retarget(Arc<[Targets]>),
     /// Nothing, but to answer. Repeated until the shard does, since it can sleep through any command.
     Nudge,
     /// End, with all connections and flows.
@@ -149,16 +152,19 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
     let limits = blueprint.limits;
     // All sessions enter it: closing it is what draining will be.
     let gate = Gate::new();
+    let mut frontends = Vec::new();
     let mut tcp_listeners = Vec::new();
     let mut udp_sockets = Vec::new();
     for Listener { frontend, tcp, udp } in blueprint.listeners {
+        let frontend = Rc::new(ShardFrontend::from(frontend));
         if let Some(socket) = tcp {
             tcp_listeners.push(TcpListener {
-                frontend: Rc::new(frontend),
+                frontend: Rc::clone(&frontend),
                 socket: readiness.watch_input(socket).map_err(ShardError::Watch)?,
             });
         }
-        udp_sockets.extend(udp.map(|socket| (frontend, socket)));
+        udp_sockets.extend(udp.map(|socket| (Rc::clone(&frontend), socket)));
+        frontends.push(frontend);
     }
     let locality = Rc::new(match blueprint.cpu {
         Some(cpu) => Locality::roaming(cpu, blueprint.roams),
@@ -218,20 +224,29 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
     // A task of its own, not merely a future: glommio 0.9 keeps a waker each time a channel is polled, and counts them
     // in 16 bits. Polled along with the driver, `obey` would end the shard with the 32,768th event.
     let driver = glommio::spawn_local(async move { readiness.drive(&locality).await });
-    or(obey(commands, &lists), async {
+    or(obey(commands, &lists, &frontends), async {
         Err(ShardError::Wait(driver.await))
     })
     .await
 }
 
 /// Carries out commands until one says stop.
-async fn obey(commands: SharedReceiver<Command>, lists: &Lists) -> Result<(), ShardError> {
+async fn obey(
+    commands: SharedReceiver<Command>,
+    lists: &Lists,
+    frontends: &[Rc<ShardFrontend>],
+) -> Result<(), ShardError> {
     let commands = commands.connect().await;
     loop {
         match commands.recv().await {
             Some(Command::Allow(allowed)) => lists.set_allowed(allowed),
             Some(Command::AllowDestinations(list)) => lists.set_destinations(list),
             Some(Command::Deny(denied)) => lists.set_denied(denied),
+            Some(Command::Retarget(targets)) => {
+                for (frontend, targets) in frontends.iter().zip(targets.iter()) {
+                    frontend.targets.set(*targets);
+                }
+            }
             Some(Command::Nudge) => {}
             Some(Command::Stop) => return Ok(()),
             None => return Err(ShardError::Orphaned),

@@ -22,7 +22,7 @@ use rustix::net::{SocketFlags, acceptfrom_with, getsockname};
 use socket2::Socket;
 
 use self::pipes::PipePool;
-use crate::addr::{Frontend, ListenAddr, PeerAddr};
+use crate::addr::{ListenAddr, PeerAddr, ShardFrontend};
 use crate::destination::Destinations;
 use crate::limits::{Place, Places};
 use crate::logging::{RateLimited, Subject};
@@ -80,7 +80,7 @@ pub(crate) struct Tcp {
 
 /// One listening socket of a shard.
 pub(crate) struct TcpListener {
-    pub(crate) frontend: Rc<Frontend>,
+    pub(crate) frontend: Rc<ShardFrontend>,
     pub(crate) socket: Watched<Socket>,
 }
 
@@ -169,7 +169,7 @@ fn has_waiting(socket: &Watched<Socket>) -> bool {
 /// Begins a session, if the peer may have one.
 fn admit(
     tcp: &Rc<Tcp>,
-    frontend: &Rc<Frontend>,
+    frontend: &Rc<ShardFrontend>,
     connection: OwnedFd,
     place: Place,
     peer: PeerAddr,

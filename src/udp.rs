@@ -28,7 +28,7 @@ use self::flow::{Flow, FlowId, FlowTable, FrontendId};
 use self::purge::Purge;
 pub(crate) use self::redirect::REDIRECTED_MAX;
 use self::redirect::Redirected;
-use crate::addr::{Frontend, PeerAddr};
+use crate::addr::{PeerAddr, ShardFrontend};
 use crate::destination::Destinations;
 use crate::limits::Permit;
 use crate::logging::{RateLimited, Subject};
@@ -87,7 +87,7 @@ pub(crate) struct Udp {
 
 /// A frontend of a shard.
 struct UdpListener {
-    frontend: Frontend,
+    frontend: Rc<ShardFrontend>,
     exit: Exit,
     /// How many flows send their replies from here.
     flows: usize,
@@ -145,7 +145,10 @@ impl Udp {
     /// # Errors
     ///
     /// As [`Readiness::watch`].
-    pub(crate) fn new(settings: UdpSettings, sockets: Vec<(Frontend, Socket)>) -> io::Result<Self> {
+    pub(crate) fn new(
+        settings: UdpSettings,
+        sockets: Vec<(Rc<ShardFrontend>, Socket)>,
+    ) -> io::Result<Self> {
         let flows = FlowTable::new(settings.flows_max, settings.close_after);
         let purge = Purge::new(&settings.lists);
         let arrived = Rc::default();

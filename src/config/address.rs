@@ -1,15 +1,24 @@
-//! Addresses as go-mmproxy's users write them: Go's `netip.ParseAddrPort`, and `localhost` for those of a fork of it
-//! that resolves names.
+//! Addresses as go-mmproxy's users write them: Go's `netip.ParseAddrPort`, and host names for those of a fork of it that
+//! resolves names. `localhost` is not looked up: it means what it always means.
 
 use super::Problem;
+use super::target::{Target, TargetName, host_name_problem};
+use crate::args::Origin;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// An address to listen on. Port 0 lets the kernel choose.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Problem> {
     let wanted = "an IP address and port, such as 0.0.0.0:8443 or [::]:8443";
-    let addr = address(text, Ipv4Addr::LOCALHOST.into())
-        .map_err(|problem| Problem::new(problem, wanted))?;
+    let problem = |problem: String| Problem::new(problem, wanted);
+    let addr = match address(text, Ipv4Addr::LOCALHOST.into()).map_err(problem)? {
+        Found::Addr(addr) => addr,
+        Found::Name(..) => {
+            return Err(problem(
+                "has a host name, which is not looked up".to_owned(),
+            ));
+        }
+    };
     // Go listens on ::ffff:1.2.3.4 with an IPv4 socket.
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => Ok(SocketAddr::new(ip.into(), addr.port())),
@@ -18,37 +27,64 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Problem> {
 }
 
 /// The server's address for IPv4 clients. Port 0 says that there is none, as go-mmproxy's users write it.
-pub(super) fn target_v4(text: &str) -> Result<SocketAddrV4, Problem> {
-    let problem =
-        |problem: String| Problem::new(problem, "an IPv4 address and port, such as 127.0.0.1:443");
+pub(super) fn target_v4(text: &str, origin: &Origin) -> Result<Target<SocketAddrV4>, Problem> {
+    let problem = |problem: String| {
+        Problem::new(
+            problem,
+            "an IPv4 address or a host name, and a port, such as 127.0.0.1:443",
+        )
+    };
     match address(text, Ipv4Addr::LOCALHOST.into()).map_err(problem)? {
-        SocketAddr::V6(_) => Err(problem("is an IPv6 address".to_owned())),
-        SocketAddr::V4(addr) => Ok(addr),
+        Found::Addr(SocketAddr::V6(_)) => Err(problem("is an IPv6 address".to_owned())),
+        Found::Addr(SocketAddr::V4(addr)) => Ok(Target::Addr(addr)),
+        Found::Name(host, port) => named(host, port, origin).map_err(problem),
     }
 }
 
 /// The server's address for IPv6 clients; port 0 as for IPv4.
-pub(super) fn target_v6(text: &str) -> Result<SocketAddrV6, Problem> {
-    let problem =
-        |problem: String| Problem::new(problem, "an IPv6 address and port, such as [::1]:443");
+pub(super) fn target_v6(text: &str, origin: &Origin) -> Result<Target<SocketAddrV6>, Problem> {
+    let problem = |problem: String| {
+        Problem::new(
+            problem,
+            "an IPv6 address or a host name, and a port, such as [::1]:443",
+        )
+    };
     match address(text, Ipv6Addr::LOCALHOST.into()).map_err(problem)? {
-        SocketAddr::V4(_) => Err(problem("is an IPv4 address".to_owned())),
-        SocketAddr::V6(addr) if addr.ip().to_ipv4_mapped().is_some() => {
+        Found::Addr(SocketAddr::V4(_)) => Err(problem("is an IPv4 address".to_owned())),
+        Found::Addr(SocketAddr::V6(addr)) if addr.ip().to_ipv4_mapped().is_some() => {
             // IPv6 clients cannot be spoofed towards it: the socket would speak IPv4.
             Err(problem(
                 "is a v4-mapped address, which is IPv4 in disguise".to_owned(),
             ))
         }
-        SocketAddr::V6(addr) => Ok(addr),
+        Found::Addr(SocketAddr::V6(addr)) => Ok(Target::Addr(addr)),
+        Found::Name(host, port) => named(host, port, origin).map_err(problem),
     }
 }
 
-/// Reads `ADDRESS:PORT`, or says what is wrong with it as the end of a sentence.
-fn address(text: &str, localhost: IpAddr) -> Result<SocketAddr, String> {
+/// What stands before a port, with the port.
+enum Found<'a> {
+    Addr(SocketAddr),
+    Name(&'a str, u16),
+}
+
+fn named<A>(host: &str, port: u16, origin: &Origin) -> Result<Target<A>, String> {
+    if port == 0 {
+        return Err("names a host, and port 0, which says that there is no server".to_owned());
+    }
+    Ok(Target::Name(TargetName {
+        host: host.to_owned(),
+        port,
+        origin: origin.clone(),
+    }))
+}
+
+/// Reads `ADDRESS:PORT` or `NAME:PORT`, or says what is wrong with it as the end of a sentence.
+fn address(text: &str, localhost: IpAddr) -> Result<Found<'_>, String> {
     let (host, port) = split_port(text)?;
     let port = port_number(port)?;
     if host.eq_ignore_ascii_case("localhost") {
-        return Ok(SocketAddr::new(localhost, port));
+        return Ok(Found::Addr(SocketAddr::new(localhost, port)));
     }
     if let Some(host) = host.strip_prefix('[') {
         let host = host.strip_suffix(']').ok_or("has no closing bracket")?;
@@ -56,15 +92,17 @@ fn address(text: &str, localhost: IpAddr) -> Result<SocketAddr, String> {
             return Err("has an IPv4 address in brackets".to_owned());
         }
         let (ip, scope) = scoped(host)?;
-        return Ok(SocketAddrV6::new(ip, port, 0, scope).into());
+        return Ok(Found::Addr(SocketAddrV6::new(ip, port, 0, scope).into()));
     }
     match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) => Ok(SocketAddrV4::new(ip, port).into()),
+        Ok(IpAddr::V4(ip)) => Ok(Found::Addr(SocketAddrV4::new(ip, port).into())),
         Ok(IpAddr::V6(_)) => Err("has an IPv6 address without brackets".to_owned()),
-        Err(_) if looks_like_a_name(host) => {
-            Err("has a host name, which is not looked up".to_owned())
-        }
-        Err(_) => Err("is no IP address".to_owned()),
+        // What is left of an IPv6 address before its last colon.
+        Err(_) if host.contains(':') => Err("is no IP address".to_owned()),
+        Err(_) => match host_name_problem(host) {
+            None => Ok(Found::Name(host, port)),
+            Some(problem) => Err(problem.to_owned()),
+        },
     }
 }
 
@@ -123,10 +161,6 @@ fn interface_index(zone: &str) -> Option<u32> {
         .ok()
         .or_else(|| zone.parse().ok())
         .filter(|&index| index != 0)
-}
-
-fn looks_like_a_name(host: &str) -> bool {
-    host.contains(|c: char| c.is_alphabetic()) && !host.contains(':')
 }
 
 #[cfg(test)]
@@ -207,17 +241,25 @@ mod tests {
         );
     }
 
+    fn v4(text: &str) -> Result<Target<SocketAddrV4>, Problem> {
+        target_v4(text, &Origin::Flag("-4".to_owned()))
+    }
+
+    fn v6(text: &str) -> Result<Target<SocketAddrV6>, Problem> {
+        target_v6(text, &Origin::Flag("-6".to_owned()))
+    }
+
     #[test]
     fn targets_for_ipv4() {
         check(
-            target_v4,
+            v4,
             &[
                 ("127.0.0.1:443", Ok("127.0.0.1:443")),
                 ("localhost:25565", Ok("127.0.0.1:25565")),
                 ("[::1]:443", Err("IPv6 address")),
                 ("[::ffff:127.0.0.1]:443", Err("IPv6 address")),
                 ("127.0.0.1:0", Ok("127.0.0.1:0")),
-                ("game.example:443", Err("host name")),
+                ("game.example:443", Ok("game.example:443")),
             ],
         );
     }
@@ -225,7 +267,7 @@ mod tests {
     #[test]
     fn targets_for_ipv6() {
         check(
-            target_v6,
+            v6,
             &[
                 ("[::1]:443", Ok("[::1]:443")),
                 ("localhost:25565", Ok("[::1]:25565")),
@@ -233,7 +275,51 @@ mod tests {
                 ("127.0.0.1:443", Err("IPv4 address")),
                 ("[::ffff:127.0.0.1]:443", Err("v4-mapped")),
                 ("[::1]:0", Ok("[::1]:0")),
-                ("game.example:443", Err("host name")),
+                ("game.example:443", Ok("game.example:443")),
+            ],
+        );
+    }
+
+    #[test]
+    fn host_names() {
+        let long =
+            |labels: usize| format!("{}com:1", format!("{}.", "a".repeat(62)).repeat(labels));
+        let names = [
+            "game:1",
+            "Game-Server_2.internal:25565",
+            "game.example.com.:1",
+            "_minecraft.example:1",
+            "7days:26900",
+            "10.0.0.1.nip.io:1",
+            "xn--bcher-kva.example:1",
+            "eth0:80",
+            "0x7g:1",
+            &long(3),
+        ];
+        for text in names {
+            let target = v4(text);
+            assert!(matches!(&target, Ok(Target::Name(_))), "{text}: {target:?}");
+            assert_eq!(target.expect("a name").to_string(), text);
+            assert!(listen(text).is_err_and(|it| it.problem.contains("not looked up")));
+        }
+        check(
+            v4,
+            &[
+                ("game:0", Err("port 0")),
+                ("game", Err("no port")),
+                ("127.1:80", Err("no IP address")),
+                ("0x7f.0x1:80", Err("no IP address")),
+                ("game.1:80", Err("no IP address")),
+                ("game..internal:80", Err("neither")),
+                (".game:80", Err("neither")),
+                ("game..:80", Err("neither")),
+                ("-game:80", Err("neither")),
+                ("game server:80", Err("neither")),
+                ("game/path:80", Err("neither")),
+                ("http://game:80", Err("no IP address")),
+                ("bücher.example:80", Err("not ASCII")),
+                (&long(4), Err("neither")),
+                (&format!("{}:1", "a".repeat(64)), Err("neither")),
             ],
         );
     }

@@ -1,8 +1,10 @@
 //! Which port leads to which server: `--listen`, `--target-v4` and `--target-v6` put together.
 
+use super::target::{NamedTargets, Target, TargetName};
 use super::{ConfigError, Problem};
-use crate::addr::{Frontend, ListenAddr, Targets};
+use crate::addr::{Frontend, ListenAddr};
 use crate::args::{Origin, Quoted};
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -10,10 +12,18 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 /// in the kernel.
 pub(super) const PORTS_MAX: usize = 4096;
 
-/// An address with a port.
-pub(super) trait Ported: Copy {
-    fn port(self) -> u16;
-    fn with_port(self, port: u16) -> Self;
+/// The most host names of one family, each of which is looked up by a thread of its own.
+pub(super) const NAMES_MAX: usize = 256;
+
+/// An address with a port, or a host name with one.
+pub(super) trait Ported: Clone {
+    fn port(&self) -> u16;
+    fn with_port(&self, port: u16) -> Self;
+
+    /// The name, if it is one.
+    fn name(&self) -> Option<&TargetName> {
+        None
+    }
 }
 
 /// One word of a list: an address and port, or a range of ports (`127.0.0.1:2456-2458`).
@@ -35,9 +45,9 @@ pub(super) struct Spans<A> {
 /// Puts ports and servers together: each word of `--listen` with its word of the targets, and in these port by port.
 pub(super) fn frontends(
     listen: &Spans<SocketAddr>,
-    v4: &Spans<SocketAddrV4>,
-    v6: &Spans<SocketAddrV6>,
-) -> Result<Vec<Frontend>, ConfigError> {
+    v4: &Spans<Target<SocketAddrV4>>,
+    v6: &Spans<Target<SocketAddrV6>>,
+) -> Result<Vec<Frontend<NamedTargets>>, ConfigError> {
     let ports: usize = listen.words.iter().map(|word| word.ports).sum();
     if ports > PORTS_MAX {
         return Err(ConfigError::TooManyPorts {
@@ -50,7 +60,7 @@ pub(super) fn frontends(
     let addrs = listen.words.iter().flat_map(Span::addrs);
     let frontends = addrs.zip(targets).map(|(listen, (v4, v6))| Frontend {
         listen: ListenAddr(listen),
-        targets: Targets { v4, v6 },
+        targets: NamedTargets { v4, v6 },
     });
     Ok(frontends.collect())
 }
@@ -72,11 +82,12 @@ fn targets<A: Ported>(
             targets: targets.words.len(),
         });
     }
+    refuse_many_names(targets)?;
     let mut all = Vec::new();
     for (at, word) in listen.words.iter().enumerate() {
         let Some(target) = of_word(at) else { continue };
         if target.ports == 1 {
-            all.extend(std::iter::repeat_n(target.first, word.ports));
+            all.extend(std::iter::repeat_n(target.first.clone(), word.ports));
         } else if target.ports == word.ports {
             all.extend(target.addrs());
         } else {
@@ -87,6 +98,18 @@ fn targets<A: Ported>(
         }
     }
     Ok(all)
+}
+
+fn refuse_many_names<A: Ported>(targets: &Spans<A>) -> Result<(), ConfigError> {
+    let names = targets.words.iter().filter_map(|word| word.first.name());
+    let hosts: HashSet<&str> = names.map(|name| name.host.as_str()).collect();
+    if hosts.len() <= NAMES_MAX {
+        return Ok(());
+    }
+    Err(ConfigError::TooManyNames {
+        target_origin: targets.origin.clone(),
+        names: hosts.len(),
+    })
 }
 
 /// Two words that name one port of one address would get a part of its connections each.
@@ -177,7 +200,7 @@ impl<A: Ported> Span<A> {
     }
 
     fn addrs(&self) -> impl Iterator<Item = A> {
-        let first = self.first;
+        let first = &self.first;
         let ports = (first.port()..=u16::MAX).take(self.ports);
         ports.map(move |port| first.with_port(port))
     }
@@ -209,35 +232,61 @@ fn split_range(text: &str) -> Option<(&str, &str)> {
 // === impl Ported ===
 
 impl Ported for SocketAddr {
-    fn port(self) -> u16 {
-        SocketAddr::port(&self)
+    fn port(&self) -> u16 {
+        SocketAddr::port(self)
     }
 
-    fn with_port(mut self, port: u16) -> Self {
-        self.set_port(port);
-        self
+    fn with_port(&self, port: u16) -> Self {
+        let mut addr = *self;
+        addr.set_port(port);
+        addr
     }
 }
 
 impl Ported for SocketAddrV4 {
-    fn port(self) -> u16 {
-        SocketAddrV4::port(&self)
+    fn port(&self) -> u16 {
+        SocketAddrV4::port(self)
     }
 
-    fn with_port(mut self, port: u16) -> Self {
-        self.set_port(port);
-        self
+    fn with_port(&self, port: u16) -> Self {
+        let mut addr = *self;
+        addr.set_port(port);
+        addr
     }
 }
 
 impl Ported for SocketAddrV6 {
-    fn port(self) -> u16 {
-        SocketAddrV6::port(&self)
+    fn port(&self) -> u16 {
+        SocketAddrV6::port(self)
     }
 
-    fn with_port(mut self, port: u16) -> Self {
-        self.set_port(port);
-        self
+    fn with_port(&self, port: u16) -> Self {
+        let mut addr = *self;
+        addr.set_port(port);
+        addr
+    }
+}
+
+impl<A: Ported> Ported for Target<A> {
+    fn port(&self) -> u16 {
+        match self {
+            Self::Addr(addr) => addr.port(),
+            Self::Name(name) => name.port,
+        }
+    }
+
+    fn with_port(&self, port: u16) -> Self {
+        match self {
+            Self::Addr(addr) => Self::Addr(addr.with_port(port)),
+            Self::Name(name) => Self::Name(TargetName {
+                port,
+                ..name.clone()
+            }),
+        }
+    }
+
+    fn name(&self) -> Option<&TargetName> {
+        Target::name(self)
     }
 }
 

@@ -1,7 +1,7 @@
 //! From the words of a command line to what they mean.
 
 use super::*;
-use crate::addr::{ListenAddr, Targets};
+use crate::addr::ListenAddr;
 use proptest::prelude::*;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -27,12 +27,12 @@ fn message(line: &[&str]) -> String {
     load_with(line, &[]).expect_err("is wrong").to_string()
 }
 
-fn frontend(listen: &str, v4: &str, v6: &str) -> Frontend {
+fn frontend(listen: &str, v4: &str, v6: &str) -> Frontend<NamedTargets> {
     Frontend {
         listen: ListenAddr(listen.parse().expect("an address")),
-        targets: Targets {
-            v4: v4.parse().expect("an address"),
-            v6: v6.parse().expect("an address"),
+        targets: NamedTargets {
+            v4: Target::Addr(v4.parse().expect("an address")),
+            v6: Target::Addr(v6.parse().expect("an address")),
         },
     }
 }
@@ -281,11 +281,11 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
         ),
         "target-v4" => (
             "[::1]:443",
-            "is an IPv6 address: want an IPv4 address and port, such as 127.0.0.1:443",
+            "is an IPv6 address: want an IPv4 address or a host name, and a port, such as 127.0.0.1:443",
         ),
         "target-v6" => (
             "[::ffff:127.0.0.1]:443",
-            "is a v4-mapped address, which is IPv4 in disguise: want an IPv6 address and port, such as [::1]:443",
+            "is a v4-mapped address, which is IPv4 in disguise: want an IPv6 address or a host name, and a port, such as [::1]:443",
         ),
         "protocol" => ("sctp", "is no protocol: want tcp, udp or both"),
         "close-after" => (

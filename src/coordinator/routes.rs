@@ -4,38 +4,80 @@ use std::num::NonZeroU32;
 
 use tracing::{info, warn};
 
+use crate::addr::{Frontend, Targets};
 use crate::config::Config;
 use crate::routing::{self, Family, InstalledRoutes, RoutePlan, RoutingError, ServerElsewhere};
 
-/// Adds the routes if asked to; otherwise says what is missing.
-pub(super) fn prepare(config: &Config) -> Result<Option<InstalledRoutes>, RoutingError> {
-    let mut plan = RoutePlan::new(
-        config.frontends.iter().map(|frontend| frontend.targets),
-        config.protocols.tcp(),
-        config.protocols.udp(),
-        config.table,
-    );
-    plan.wildcard_udp = config.wildcard_udp;
-    let named = [
-        (Family::V4, config.target_v4_named),
-        (Family::V6, config.target_v6_named),
-    ];
-    let unnamed = named.into_iter().filter(|(_, named)| !named);
-    plan.unnamed = unnamed.map(|(family, _)| family).collect();
-    plan.mark = config.mark.map(NonZeroU32::get);
-    if config.setup_routes {
-        let routes = routing::install(&plan)?;
-        for warning in routes.warnings() {
-            warn!("{warning}");
+/// What this process does about routes.
+pub(super) struct Routes {
+    installed: Option<InstalledRoutes>,
+    /// The plan, but for the servers.
+    plan: RoutePlan,
+    is_checked: bool,
+}
+
+// === impl Routes ===
+
+impl Routes {
+    /// Adds the routes if asked to; otherwise says what is missing.
+    pub(super) fn prepare(config: &Config, frontends: &[Frontend]) -> Result<Self, RoutingError> {
+        let mut plan = RoutePlan::new(
+            targets(frontends),
+            config.protocols.tcp(),
+            config.protocols.udp(),
+            config.table,
+        );
+        plan.wildcard_udp = config.wildcard_udp;
+        let named = [
+            (Family::V4, config.target_v4_named),
+            (Family::V6, config.target_v6_named),
+        ];
+        let unnamed = named.into_iter().filter(|(_, named)| !named);
+        plan.unnamed = unnamed.map(|(family, _)| family).collect();
+        plan.mark = config.mark.map(NonZeroU32::get);
+        let mut routes = Self {
+            installed: None,
+            plan,
+            is_checked: config.route_check,
+        };
+        if config.setup_routes {
+            let installed = routing::install(&routes.plan)?;
+            tell_of(&installed);
+            info!(table = %config.table, "routes set up");
+            routes.installed = Some(installed);
+        } else if routes.is_checked {
+            check(&routes.plan);
         }
-        tell_of_servers_elsewhere(routes.elsewhere());
-        info!(table = %config.table, "routes set up");
-        return Ok(Some(routes));
+        Ok(routes)
     }
-    if config.route_check {
-        check(&plan);
+
+    /// Does the same for servers that have moved.
+    pub(super) fn follow(&mut self, frontends: &[Frontend]) -> Result<(), RoutingError> {
+        self.plan.set_servers(targets(frontends));
+        if let Some(installed) = &mut self.installed {
+            installed.follow(&self.plan)?;
+            tell_of(installed);
+        } else if self.is_checked {
+            check(&self.plan);
+        }
+        Ok(())
     }
-    Ok(None)
+
+    /// Takes out what was added.
+    pub(super) fn remove(self) -> Result<(), RoutingError> {
+        self.installed.map_or(Ok(()), InstalledRoutes::remove)
+    }
+}
+
+fn targets(frontends: &[Frontend]) -> impl Iterator<Item = Targets> {
+    frontends.iter().map(|frontend| frontend.targets)
+}
+
+fn tell_of(routes: &InstalledRoutes) {
+    for warning in routes.warnings() {
+        warn!("{warning}");
+    }
+    tell_of_servers_elsewhere(routes.elsewhere());
 }
 
 fn check(plan: &RoutePlan) {

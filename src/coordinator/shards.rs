@@ -12,6 +12,7 @@ use futures_lite::future::or;
 use glommio::ExecutorJoinHandle;
 use glommio::channels::shared_channel::{self, ConnectedSender, SharedSender};
 
+use crate::addr::Targets;
 use crate::host;
 use crate::metrics::ShardMetrics;
 use crate::shard::deadline::within;
@@ -131,6 +132,14 @@ impl Shards {
         for shard in &mut self.0 {
             let command = Command::AllowDestinations(Arc::clone(destinations));
             shard.send(command).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells all the addresses of the servers, one for each frontend.
+    pub(super) async fn retarget(&mut self, targets: &Arc<[Targets]>) -> Result<(), ShardsError> {
+        for shard in &mut self.0 {
+            shard.send(Command::Retarget(Arc::clone(targets))).await?;
         }
         Ok(())
     }

@@ -107,17 +107,25 @@ impl RoutePlan {
         udp: bool,
         table: RouteTable,
     ) -> Self {
-        let (v4, v6): (Vec<_>, Vec<_>) = targets.into_iter().map(|it| (it.v4, it.v6)).unzip();
-        Self {
-            v4: v4.into_iter().filter(|target| target.port() != 0).collect(),
-            v6: v6.into_iter().filter(|target| target.port() != 0).collect(),
+        let mut plan = Self {
+            v4: Vec::new(),
+            v6: Vec::new(),
             tcp,
             udp,
             wildcard_udp: true,
             unnamed: Vec::new(),
             table,
             mark: None,
-        }
+        };
+        plan.set_servers(targets);
+        plan
+    }
+
+    /// Puts other servers in the place of the plan's.
+    pub fn set_servers(&mut self, targets: impl IntoIterator<Item = Targets>) {
+        let (v4, v6): (Vec<_>, Vec<_>) = targets.into_iter().map(|it| (it.v4, it.v6)).unzip();
+        self.v4 = v4.into_iter().filter(|target| target.port() != 0).collect();
+        self.v6 = v6.into_iter().filter(|target| target.port() != 0).collect();
     }
 
     /// The shell commands that do the same as [`install`](fn@super::install) where the servers are on this host, for both

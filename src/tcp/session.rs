@@ -12,7 +12,7 @@ use socket2::SockRef;
 use super::preface::{self, Preface, PrefaceError};
 use super::relay::{Closed, FirstBytes, relay, reset_on_close};
 use super::{Stream, Tcp};
-use crate::addr::{ClientAddr, Frontend, SourceError};
+use crate::addr::{ClientAddr, ShardFrontend, SourceError};
 use crate::destination::DestinationError;
 use crate::logging::Subject;
 use crate::shard::admission::Refusal;
@@ -40,7 +40,12 @@ enum SessionError {
 }
 
 /// Serves an accepted connection to its end.
-pub(super) async fn run(tcp: &Tcp, frontend: &Frontend, downstream: OwnedFd, mut subject: Subject) {
+pub(super) async fn run(
+    tcp: &Tcp,
+    frontend: &ShardFrontend,
+    downstream: OwnedFd,
+    mut subject: Subject,
+) {
     subject.trace("accepted");
     match serve(tcp, frontend, downstream, &mut subject).await {
         Ok(closed) => {
@@ -67,7 +72,7 @@ pub(super) async fn run(tcp: &Tcp, frontend: &Frontend, downstream: OwnedFd, mut
 
 async fn serve(
     tcp: &Tcp,
-    frontend: &Frontend,
+    frontend: &ShardFrontend,
     downstream: OwnedFd,
     subject: &mut Subject,
 ) -> Result<Closed, SessionError> {
@@ -109,7 +114,7 @@ async fn serve(
 /// Connects to the server and sends the client's first bytes, as far as the kernel has room for them.
 async fn dial(
     tcp: &Tcp,
-    frontend: &Frontend,
+    frontend: &ShardFrontend,
     client: Option<ClientAddr>,
     named: Option<SocketAddr>,
     mut rest: Vec<u8>,
@@ -118,7 +123,7 @@ async fn dial(
     let peer = subject.peer();
     let target = tcp
         .destinations
-        .target(&frontend.targets, client, named, peer)?;
+        .target(&frontend.targets.get(), client, named, peer)?;
     subject.set_target(target);
     tcp.destinations.permit(target, client, peer)?;
     let Upstream {

@@ -131,9 +131,9 @@ impl Udp {
             }
         };
         let named = origin.destination();
-        let targets = &self.listeners[frontend as usize].frontend.targets;
+        let targets = self.listeners[frontend as usize].frontend.targets.get();
         let destinations = &self.settings.destinations;
-        match destinations.target(targets, party.client(), named, peer) {
+        match destinations.target(&targets, party.client(), named, peer) {
             Ok(target) => Some(FlowKey { party, target }),
             Err(error) => {
                 metrics.dial_errors.increment();

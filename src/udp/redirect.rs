@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -97,12 +98,12 @@ impl Udp {
             from: sent_to,
             error,
         });
-        let targets = self.listeners[listener as usize].frontend.targets;
+        let targets = Rc::clone(&self.listeners[listener as usize].frontend.targets);
         let added = |socket| UdpListener {
-            frontend: Frontend {
+            frontend: Rc::new(Frontend {
                 listen: ListenAddr(sent_to),
                 targets,
-            },
+            }),
             exit: Exit::Redirected(socket),
             flows: 0,
         };

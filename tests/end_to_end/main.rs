@@ -8,6 +8,7 @@ mod limits;
 mod lists;
 mod logs;
 mod many_ports;
+mod names;
 #[path = "../harness/namespace.rs"]
 mod namespace;
 #[path = "../harness/other_host.rs"]

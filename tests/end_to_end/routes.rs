@@ -1,6 +1,6 @@
 //! The routes that bring the server's replies back: set up by the proxy, or by whoever reads its log.
 
-mod by_hand;
+pub(crate) mod by_hand;
 mod elsewhere;
 mod failing;
 mod set_up;

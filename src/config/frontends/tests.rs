@@ -1,5 +1,6 @@
 //! Ports and servers, put together from the words of a command line.
 
+use super::Ported;
 use crate::config::{self, Config, Startup};
 use std::ffi::OsString;
 
@@ -95,7 +96,7 @@ fn the_environment_names_several_with_commas() {
     let v4: Vec<u16> = config
         .frontends
         .iter()
-        .map(|it| it.targets.v4.port())
+        .map(|it| Ported::port(&it.targets.v4))
         .collect();
     assert_eq!(v4, [3, 4, 5]);
 }
@@ -187,4 +188,54 @@ fn a_port_is_listened_on_once() {
             }
         }
     }
+}
+
+#[test]
+fn a_name_may_have_a_range_of_ports() {
+    assert_eq!(
+        pairs(
+            "-l [::]:2456-2457 -l [::]:9 -4 my-game.internal:3456-3457,10.0.0.7:1 -6 my-game.internal:8"
+        ),
+        texts(&[
+            ("[::]:2456", "my-game.internal:3456", "my-game.internal:8"),
+            ("[::]:2457", "my-game.internal:3457", "my-game.internal:8"),
+            ("[::]:9", "10.0.0.7:1", "my-game.internal:8"),
+        ])
+    );
+    for (range, problem) in [
+        ("game:0-2", "names a host, and port 0"),
+        ("game:3-2", "has a port range that ends before it begins"),
+        (
+            "game:65535-65536",
+            "has a port range that ends beyond 65535",
+        ),
+    ] {
+        let error = load(&format!("-l [::]:1-2 -4 {range}")).expect_err(range);
+        assert!(
+            error.starts_with(&format!("-4 \"{range}\" {problem}")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn names_are_counted_once_each() {
+    let line = |names: usize| {
+        let flags = |flag: &str, word: fn(usize) -> String| -> String {
+            (1..=2 * names)
+                .map(|n| format!(" {flag} {}", word(n)))
+                .collect()
+        };
+        let listen = flags("-l", |n| format!("127.0.0.1:{n}"));
+        listen + &flags("-4", |n| format!("game{}:{n}", n / 2))
+    };
+    // From game0 on.
+    assert_eq!(
+        load(&line(255)).map(|config| config.frontends.len()),
+        Ok(510)
+    );
+    assert_eq!(
+        load(&line(256)),
+        Err("-4 names 257 hosts, and 256 are the most: give their addresses, or run several glommproxies".to_owned())
+    );
 }

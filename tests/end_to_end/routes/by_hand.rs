@@ -6,19 +6,19 @@ use super::expect_service;
 use crate::harness::{Balancer, Header, Proxy, TcpServer, UdpBalancer, UdpServer};
 use crate::namespace::{TestResult, isolated, run};
 
-pub(super) const MISSING: &str =
+pub(crate) const MISSING: &str =
     "the server's replies would not come back: add --setup-routes, or run these commands";
 const MISSING_FOR_WILDCARD: &str =
     "a UDP server bound to 0.0.0.0 or [::] needs --setup-routes, or these commands as well";
 
 /// Types the commands of a log line.
-pub(super) fn obey(line: &Value) -> TestResult {
+pub(crate) fn obey(line: &Value) -> TestResult {
     let commands = line["commands"].as_str().ok_or("no commands")?;
     run(&format!("set -e; {commands}"))?;
     Ok(())
 }
 
-pub(super) fn says(log: &[Value], message: &str) -> bool {
+pub(crate) fn says(log: &[Value], message: &str) -> bool {
     log.iter().any(|line| line["message"] == message)
 }
 
