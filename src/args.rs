@@ -26,7 +26,7 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq, FromArgs)]
 #[argh(
     description = "Accepts TCP connections and UDP datagrams that carry a PROXY protocol header\n\
-                   and passes them on to the server on this host from the client's own address.\n\
+                   and passes them on to the server from the client's own address.\n\
                    A drop-in replacement for go-mmproxy: its flags mean the same here.",
     usage = "[flags]",
     help_triggers("-h", "--help"),
@@ -49,8 +49,8 @@ pub struct Args {
     #[argh(option, short = 'l')]
     pub listen: Option<String>,
 
-    /// where traffic of IPv4 clients goes: the server's IPv4 address and port, one for all listening addresses or one
-    /// for each (default: 127.0.0.1:443)
+    /// where traffic of IPv4 clients goes: the server's IPv4 address or host name, and port, one for all listening
+    /// addresses or one for each (default: 127.0.0.1:443)
     #[argh(option, short = '4', long = "target-v4")]
     pub target_v4: Option<String>,
 
@@ -60,7 +60,7 @@ pub struct Args {
         option,
         short = '6',
         long = "target-v6",
-        description = "where traffic of IPv6 clients goes: the server's IPv6 address and port, as with -4 (default: [::1]:443)"
+        description = "where traffic of IPv6 clients goes: the server's IPv6 address or host name, and port, as with -4 (default: [::1]:443)"
     )]
     pub target_v6: Option<String>,
 

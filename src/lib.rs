@@ -10,15 +10,16 @@
 //! ```text
 //! coordinator (a glommio executor)           shard 0 … N-1 (glommio executors, one pinned to each CPU)
 //!   lists: load, watch, reload                 TCP listeners ─► a task for each connection
-//!   signals                        ──────►     UDP listeners ─► one task for all flows
+//!   signals, the servers' names    ──────►     UDP listeners ─► one task for all flows
 //!   routes                         commands    readiness set, flow table, page buffer, pipes
 //! ```
 //!
 //! Shards share nothing. Each has its own listening sockets (`SO_REUSEPORT`), and the kernel spreads the load: TCP
-//! connections by 4-tuple, UDP datagrams by *client* ([`udp`], `steer`). The [`coordinator`] tells them of new lists over
-//! one glommio shared channel each, and a shard swaps a pointer between two events: no locks. What a shard counts
-//! ([`metrics`]) it alone writes. The exception are the [`limits`] of connections, which are worth nothing unless they hold
-//! for the process: who sets them pays an atomic, or a short lock, for each connection or flow that begins or ends.
+//! connections by 4-tuple, UDP datagrams by *client* ([`udp`], `steer`). The [`coordinator`] tells them of new lists and
+//! server addresses over one glommio shared channel each, and a shard swaps them between two events: no locks. What a
+//! shard counts ([`metrics`]) it alone writes. The exception are the [`limits`] of connections, which are worth nothing
+//! unless they hold for the process: who sets them pays an atomic, or a short lock, for each connection or flow that begins
+//! or ends.
 //!
 //! A shard with little to do moves to the CPU on which packets arrive, and goes home when they queue up
 //! (`shard::locality`).
@@ -56,6 +57,8 @@
 //! |---|---|
 //! | a header | 8 KiB, announced lengths are never allocated; 107 bytes for v1 |
 //! | waiting for it, for the server | `--header-timeout`, `--connect-timeout` |
+//! | looking up a server's name | 10 s, on a thread of its own, one a name; 256 names a flag |
+//! | rules for servers' former addresses | those of the last 8 changes |
 //! | a TCP direction that the far side does not read | 64 KiB, or one pipe (1 MiB) |
 //! | pipes of a shard | 256, of which 64 are kept when idle |
 //! | UDP flows | `--max-flows`; never-answered ones go first |

@@ -310,6 +310,68 @@ fn two_target_addresses_in_one_table_are_reported() -> TestResult {
 }
 
 #[test]
+fn rules_of_former_addresses_stay_up_to_a_limit() -> TestResult {
+    isolated(|| {
+        for n in 1..=12 {
+            add_address(&format!("192.0.2.{n}"))?;
+            add_address(&format!("2001:db8::{n}"))?;
+        }
+        let before = tables()?;
+        let plan_at = |n: u8| -> TestResult<RoutePlan> {
+            Ok(RoutePlan {
+                v4: vec![format!("192.0.2.{n}:25565").parse()?],
+                v6: vec![format!("[2001:db8::{n}]:25566").parse()?],
+                wildcard_udp: false,
+                ..loopback_plan()?
+            })
+        };
+        // Each has one for TCP and one for UDP.
+        let addresses = || -> TestResult<Vec<u8>> {
+            let rules = run("ip rule")?;
+            let is_there = |n: &u8| rules.contains(&format!("from 192.0.2.{n} iif lo ipproto udp"));
+            Ok((1..=12).filter(is_there).collect())
+        };
+        let mut installed = routing::install(&plan_at(1)?)?;
+        for n in 2..=12 {
+            installed.follow(&plan_at(n)?)?;
+            assert_eq!(installed.warnings(), []);
+            assert_eq!(
+                addresses()?,
+                (n.saturating_sub(8).max(1)..=n).collect::<Vec<u8>>()
+            );
+        }
+        assert_eq!(our_lines()?, 2 * (9 * 2 + 1));
+        for (family, source) in [("-4", "src 192.0.2.12 "), ("-6", "src 2001:db8::12 ")] {
+            let routes = run(&format!("ip {family} route show table 123"))?;
+            assert!(
+                routes.lines().count() == 1 && routes.contains(source),
+                "{routes}"
+            );
+        }
+
+        installed.follow(&plan_at(5)?)?;
+        assert_eq!(
+            addresses()?,
+            (5..=12).collect::<Vec<u8>>(),
+            "it is there already"
+        );
+        let with_former = tables()?;
+        let outcome = installed.follow(&RoutePlan {
+            v4: vec!["198.51.100.7:25565".parse()?],
+            ..plan_at(5)?
+        });
+        assert!(
+            matches!(outcome, Err(RoutingError::NoRoute(_))),
+            "{outcome:?}"
+        );
+        assert_eq!(tables()?, with_former);
+        installed.remove()?;
+        assert_eq!(tables()?, before);
+        Ok(())
+    })
+}
+
+#[test]
 fn a_target_without_a_route_to_it_is_refused() -> TestResult {
     isolated(|| {
         let before = tables()?;

@@ -1,4 +1,4 @@
-//! Other people's software as balancers and servers: HAProxy, nginx and dnsdist, as Debian packages them.
+//! Other people's software: HAProxy, nginx and dnsdist as balancers and servers, and nftables, as Debian packages them.
 //!
 //! Every test is a host of its own (see `namespace`). On it live the clients, with addresses of documentation prefixes
 //! ([`hosts`]), the balancer, the proxy and the server. A test whose software is not installed says so by name and
@@ -18,8 +18,11 @@ mod end_to_end {
 mod health_checks;
 mod hosts;
 mod http_servers;
+mod mark;
 #[path = "../harness/namespace.rs"]
 mod namespace;
+#[path = "../harness/other_host.rs"]
+mod other_host;
 mod software;
 mod tcp_balancers;
 mod tlvs;

@@ -17,6 +17,8 @@ pub(crate) const NGINX_STREAM: Tool = Tool {
     package: "libnginx-mod-stream",
     folders: || vec!["/usr/lib/nginx/modules".into()],
 };
+/// The packet filter's tool.
+pub(crate) const NFT: Tool = Tool::program("nft", "nftables");
 /// A load balancer for DNS.
 pub(crate) const DNSDIST: Tool = Tool::program("dnsdist", "dnsdist");
 /// A client of TLS, and a maker of certificates.

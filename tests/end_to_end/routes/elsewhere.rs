@@ -102,6 +102,61 @@ fn udp_servers_on_another_host_see_the_clients() -> TestResult {
 }
 
 /// The other host keeps its own default route, or has none, as here.
+/// Each has ports in a row, which share a rule.
+#[test]
+fn servers_here_and_on_two_hosts_are_served_by_one_process() -> TestResult {
+    isolated(|| {
+        let (one, two) = (OtherHost::new(1)?, OtherHost::new(2)?);
+        let before = tables()?;
+        for host in [&one, &two] {
+            host.use_us_as_router()?;
+        }
+        let proxy = Proxy::builder()
+            .listen("127.0.0.1:2000-2001,127.0.0.1:2010-2011,127.0.0.1:2020-2021")
+            .args(["-4", &format!("{}:3000-3001", one.v4())])
+            .args(["-4", "127.0.0.1:3010-3011"])
+            .args(["-4", &format!("{}:3020-3021", two.v4())])
+            .args(["-p", "both"])
+            .start()?;
+        let rules = run("ip rule")?;
+        for rule in [
+            "from 10.77.1.2 iif link1 ipproto tcp sport 3000-3001",
+            "from 10.77.2.2 iif link2 ipproto udp sport 3020-3021",
+            "from 0.0.0.0 iif lo ipproto udp sport 3010-3011",
+        ] {
+            assert!(rules.contains(rule), "{rules}");
+        }
+        let (client, destination) = CLIENTS[0];
+        for (host, ip, first) in [
+            (Some(&one), one.v4(), 3000),
+            (None, "127.0.0.1".to_owned(), 3010),
+            (Some(&two), two.v4(), 3020),
+        ] {
+            for port in [first, first + 1] {
+                let at = SocketAddr::new(ip.parse()?, port);
+                // As most game servers are bound.
+                let any = SocketAddr::from(([0; 4], port));
+                let bind = move || Ok((TcpServer::bind_to(at)?, UdpServer::bind_to(any)?));
+                let (tcp, udp) = host.map_or_else(bind, |host| host.inside(bind))?;
+                let listen_addr = proxy.addr_on(port - 1000);
+                let header = Header::v1(client, destination)?;
+                let downstream = Balancer::default().connect_to(listen_addr, &header)?;
+                downstream.expect_talk(&tcp.accept()?)?;
+
+                let balancer = UdpBalancer::bind("127.0.0.1")?;
+                let header = Header::v2_udp(client, destination)?;
+                balancer.send_to(listen_addr, &header, b"question")?;
+                udp.expect(client, b"question")?;
+                udp.send(client.parse()?, b"answer")?;
+                balancer.expect(b"answer")?;
+            }
+        }
+        proxy.stop()?.expect_success()?;
+        assert_eq!(tables()?, before);
+        Ok(())
+    })
+}
+
 #[test]
 fn the_commands_it_prints_for_the_other_host_suffice_there() -> TestResult {
     isolated(|| {
