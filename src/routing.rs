@@ -33,8 +33,9 @@
 //! # Limits
 //!
 //! - A server on another host: what it answers on that port to clients that reach it directly, through this host as their
-//!   router, is taken for ours and lost. Fragments carry no port, so UDP answers that do not fit into one packet pass the
-//!   rule by, unless connection tracking is on, which puts them together first. Marking (`--mark`) knows neither limit.
+//!   router, is taken for ours and lost. Fragments and ICMP carry no port, so UDP answers that do not fit into one packet
+//!   (unless connection tracking is on, which puts them together first) and errors such as "too big" pass the rule by.
+//!   Marking (`--mark`) knows none of these limits.
 //! - A server on an address other than loopback answers on the same port to everyone, so clients that connect to it
 //!   directly from other hosts get no reply while the rules are there. See also [`RoutePlan::wildcard_udp`].
 //! - `ip rule add` without a priority chooses one before all rules but `local`, so before ours if they are there. A

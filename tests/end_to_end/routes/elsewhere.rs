@@ -101,6 +101,29 @@ fn udp_servers_on_another_host_see_the_clients() -> TestResult {
     })
 }
 
+/// An address of the link means nothing without the interface behind it.
+#[test]
+fn the_server_may_have_an_address_of_the_link_only() -> TestResult {
+    isolated(|| {
+        let host = OtherHost::new(1)?;
+        host.use_us_as_router()?;
+        let ip = host.run("ip -6 -brief address show dev eth0 scope link")?;
+        let ip = ip
+            .split_whitespace()
+            .nth(2)
+            .and_then(|it| it.split('/').next());
+        let ip = ip.ok_or("no address of the link")?;
+        let port = host.inside(|| Ok(TcpServer::echo("::")?.port()))?;
+        let target = format!("[{ip}%{}]:{port}", host.interface());
+        let proxy = Proxy::builder().args(["-6", &target]).start()?;
+        let header = Header::v1(CLIENTS[1].0, CLIENTS[1].1)?;
+        Balancer::default()
+            .connect(&proxy, &header)?
+            .expect_echo(b"hello")?;
+        proxy.stop()?.expect_success()
+    })
+}
+
 /// The other host keeps its own default route, or has none, as here.
 /// Each has ports in a row, which share a rule.
 #[test]
