@@ -11,6 +11,8 @@ use glommproxy::routing::{
 mod check;
 #[path = "routing/holder.rs"]
 mod holder;
+#[path = "routing/last_port.rs"]
+mod last_port;
 #[path = "harness/namespace.rs"]
 mod namespace;
 #[path = "routing/traffic.rs"]

@@ -63,6 +63,12 @@ impl RouteCheck {
             if is_met(kernel, need, mark)? {
                 continue;
             }
+            if let Some(warning) = RouteWarning::without_rule(need) {
+                if !self.warnings.contains(&warning) {
+                    self.warnings.push(warning);
+                }
+                continue;
+            }
             let commands = missing_commands(kernel, family, need)?;
             if commands.is_empty() {
                 let obstacle = kernel.obstacle(family.family, family.route.table)?;

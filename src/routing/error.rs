@@ -1,7 +1,7 @@
 //! What can be wrong, in words for the operator.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -54,6 +54,15 @@ pub enum RouteWarning {
         /// The other targets' addresses.
         others: Vec<IpAddr>,
     },
+    /// A UDP server whose port can be in no rule.
+    #[error(
+        "a UDP server bound to the wildcard address does not work at {0}: the kernel takes no rule for port 65535; bind it \
+         to {ip}, or let it have another port", ip = .0.ip()
+    )]
+    WildcardPort(SocketAddr),
+    /// Another server whose port can be in no rule (only from [`check`](super::check()); [`install`](super::install()) fails).
+    #[error("{}", port_in_no_rule(.0))]
+    PortInNoRule(SocketAddr),
     /// The table has a route that goes before ours.
     #[error(
         "{replies} do not come back to this host: table {table} has a {family} route to {destination} (metric {metric}), \
@@ -109,6 +118,9 @@ pub enum RoutingError {
          `ip route get {0}`"
     )]
     NoRoute(IpAddr),
+    /// The rule for a server would have to be for a port that can be in none.
+    #[error("{}", port_in_no_rule(.0))]
+    PortInNoRule(SocketAddr),
     /// All slots are taken.
     #[error(
         "64 instances have set up routes in this network namespace, which is as many as there can be"
@@ -127,6 +139,16 @@ pub enum RoutingError {
 // === impl RouteWarning ===
 
 impl RouteWarning {
+    /// A need that no rule can serve.
+    pub(super) fn without_rule(need: &Need) -> Option<Self> {
+        let server = need.without_rule()?;
+        Some(if need.reply.wildcard {
+            Self::WildcardPort(server)
+        } else {
+            Self::PortInNoRule(server)
+        })
+    }
+
     /// Rule and route are there: what else it may be.
     pub(super) fn overruled(need: &Need, obstacle: Option<Obstacle>) -> Self {
         let replies = need.reply.to_string();
@@ -144,6 +166,13 @@ impl RouteWarning {
             },
         }
     }
+}
+
+fn port_in_no_rule(server: &SocketAddr) -> String {
+    format!(
+        "replies of {server} cannot be routed back: the kernel takes no rule for port 65535; let that server have another \
+         port, or a loopback address of this host"
+    )
 }
 
 fn list(addresses: &[IpAddr]) -> String {

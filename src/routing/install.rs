@@ -8,7 +8,7 @@ use super::error::{RouteWarning, RoutingError};
 use super::kernel::{DefaultRoute, Kernel};
 use super::message::Entry;
 use super::netlink::NetlinkError;
-use super::plan::{FamilyPlan, RoutePlan};
+use super::plan::{FamilyPlan, Need, RoutePlan};
 use super::rule::{Family, LocalRoute};
 use super::slot::Slot;
 use super::way::ServerElsewhere;
@@ -39,7 +39,7 @@ pub struct InstalledRoutes {
 /// # Errors
 ///
 /// [`RoutingError::NotPermitted`] without CAP_NET_ADMIN in the network namespace's user namespace,
-/// [`RoutingError::NoRoute`], [`RoutingError::NoFreeSlot`], or what the kernel answered.
+/// [`RoutingError::NoRoute`], [`RoutingError::PortInNoRule`], [`RoutingError::NoFreeSlot`], or what the kernel answered.
 pub fn install(plan: &RoutePlan) -> Result<InstalledRoutes, RoutingError> {
     let mut kernel = open()?;
     let present = reachable(&mut kernel, plan)?;
@@ -59,11 +59,16 @@ pub fn install(plan: &RoutePlan) -> Result<InstalledRoutes, RoutingError> {
     Ok(installed)
 }
 
-/// The plan on this host, if there is a way to all its servers.
+/// The plan on this host, if there is a way to all its servers and back.
 fn reachable(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, RoutingError> {
     let present = present_families(kernel, plan)?;
-    match present.unreachable.first() {
-        Some(target) => Err(RoutingError::NoRoute(*target)),
+    if let Some(target) = present.unreachable.first() {
+        return Err(RoutingError::NoRoute(*target));
+    }
+    let needs = present.families.iter().flat_map(|family| &family.needs);
+    let mut bound = needs.filter(|need| !need.reply.wildcard);
+    match bound.find_map(Need::without_rule) {
+        Some(server) => Err(RoutingError::PortInNoRule(server)),
         None => Ok(present),
     }
 }
@@ -265,6 +270,10 @@ fn installed_warnings(
         .collect();
     for need in &family.needs {
         if kernel.returns(&need.reply, None)? {
+            continue;
+        }
+        if let Some(warning) = RouteWarning::without_rule(need) {
+            warnings.push(warning);
             continue;
         }
         match chosen(&routes) {

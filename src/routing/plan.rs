@@ -294,14 +294,14 @@ impl fmt::Display for RouteTable {
 // === impl FamilyPlan ===
 
 impl FamilyPlan {
-    /// The rules, each once: one rule for loopback serves TCP and UDP.
+    /// The rules that the kernel takes, each once: one rule for loopback serves TCP and UDP.
     ///
     /// A rule without a source comes first: the kernel takes it for equal to one of the same priority that differs only
     /// in having a source (`fib6_rule_compare` leaves out what the new rule does not have), and would refuse to add it.
     pub(super) fn rules(&self) -> Vec<Rule> {
         let mut rules = Vec::with_capacity(self.needs.len());
         for need in &self.needs {
-            if !rules.contains(&need.rule) {
+            if need.rule.is_possible() && !rules.contains(&need.rule) {
                 rules.push(need.rule.clone());
             }
         }
@@ -315,6 +315,16 @@ impl FamilyPlan {
         std::iter::once(self.route.to_string())
             .chain(rules)
             .collect()
+    }
+}
+
+// === impl Need ===
+
+impl Need {
+    /// A server that cannot be served, as its port can be in no rule.
+    pub(super) fn without_rule(&self) -> Option<SocketAddr> {
+        let Reply { target, ports, .. } = self.reply;
+        (!self.rule.is_possible()).then(|| SocketAddr::new(target, ports.first))
     }
 }
 

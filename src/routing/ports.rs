@@ -3,6 +3,9 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+/// The port that the kernel takes in no rule, neither alone nor in a range (`fib_rule_port_range_valid`).
+const IN_NO_RULE: u16 = u16::MAX;
+
 /// Consecutive ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PortRange {
@@ -13,7 +16,7 @@ pub(super) struct PortRange {
 // === impl PortRange ===
 
 impl PortRange {
-    /// The ranges that hold these ports, each port once, in order.
+    /// The ranges that hold these ports, each port once, in order. The port that can be in no rule is alone.
     pub(super) fn covering(ports: impl IntoIterator<Item = u16>) -> Vec<Self> {
         let mut ports: Vec<u16> = ports.into_iter().collect();
         ports.sort_unstable();
@@ -21,7 +24,7 @@ impl PortRange {
         let mut ranges: Vec<Self> = Vec::new();
         for port in ports {
             match ranges.last_mut() {
-                Some(range) if port - 1 == range.last => range.last = port,
+                Some(range) if port - 1 == range.last && port != IN_NO_RULE => range.last = port,
                 _ => ranges.push(Self {
                     first: port,
                     last: port,
@@ -29,6 +32,11 @@ impl PortRange {
             }
         }
         ranges
+    }
+
+    /// Whether a rule can be for these ports.
+    pub(super) fn fits_a_rule(self) -> bool {
+        self.last != IN_NO_RULE
     }
 
     pub(super) fn ports(self) -> RangeInclusive<u16> {
@@ -54,6 +62,6 @@ mod tests {
     fn consecutive_ports_make_one_range() {
         let ranges = PortRange::covering([7, 3, 65535, 1, 2, 2, 3, 65534]);
         let texts: Vec<String> = ranges.iter().map(PortRange::to_string).collect();
-        assert_eq!(texts, ["1-3", "7", "65534-65535"]);
+        assert_eq!(texts, ["1-3", "7", "65534", "65535"]);
     }
 }

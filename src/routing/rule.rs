@@ -147,6 +147,11 @@ impl Rule {
         }
     }
 
+    /// Whether the kernel takes it.
+    pub(super) fn is_possible(&self) -> bool {
+        self.service.is_none_or(|(_, ports)| ports.fits_a_rule())
+    }
+
     /// Of what comes in from the server's host, only what the server itself sends may match. This host may be the router
     /// of that one, whose other traffic goes on.
     pub(super) fn for_server_elsewhere(

@@ -38,7 +38,7 @@ pub struct ServerElsewhere {
     /// The router between that host and this one, which has to know the way of the answers, too.
     pub router: Option<IpAddr>,
     /// The shell commands that make that host do it, for the server's port only. A default route to this host does, too.
-    /// None if there is a router in between, or if this host has no address towards that one.
+    /// None if there is a router in between, if this host has no address towards that one, or if its ports can be in no rule.
     pub commands: Vec<String>,
 }
 
@@ -79,12 +79,16 @@ impl ServerElsewhere {
     /// What is to be done for these needs of a server on its own host.
     pub(super) fn new(target: IpAddr, link: &Link, needs: &[Need]) -> Self {
         let mut commands = Vec::new();
-        if let (Some(here), None) = (link.source, link.router) {
+        let mut possible = needs
+            .iter()
+            .filter(|need| need.rule.is_possible())
+            .peekable();
+        if let (Some(here), None, Some(_)) = (link.source, link.router, possible.peek()) {
             let (tool, table) = (Family::of(target).ip_tool(), RouteTable::DEFAULT);
             commands.push(format!(
                 "{tool} route add default via {here} src {target} table {table}"
             ));
-            commands.extend(needs.iter().map(|need| {
+            commands.extend(possible.map(|need| {
                 let Reply {
                     protocol, ports, ..
                 } = need.reply;

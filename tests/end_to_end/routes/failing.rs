@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 
 use super::tables;
-use crate::harness::Proxy;
-use crate::namespace::{TestResult, isolated};
+use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use crate::namespace::{TestResult, add_address, isolated};
 
 #[test]
 fn a_port_in_use() -> TestResult {
@@ -35,6 +35,29 @@ fn no_route_to_the_server() -> TestResult {
         exit.expect_failure(&["there is no route from this host to the server at 198.51.100.7"])?;
         assert_eq!(tables()?, before);
         Ok(())
+    })
+}
+
+/// On loopback it works.
+#[test]
+fn a_port_that_can_be_in_no_rule() -> TestResult {
+    isolated(|| {
+        add_address("192.0.2.7")?;
+        let before = tables()?;
+        let exit = Proxy::tcp("192.0.2.7:65535".parse()?).start_in_vain()?;
+        exit.expect_failure(&["replies of 192.0.2.7:65535", "no rule for port 65535"])?;
+        assert_eq!(tables()?, before);
+
+        let server = TcpServer::bind_to("127.0.0.1:65535".parse()?)?;
+        let proxy = Proxy::tcp(server.addr()?).args(["-p", "both"]).start()?;
+        let client = Balancer::default().connect(&proxy, &Header::of("192.0.2.1:4000")?)?;
+        client.expect_talk(&server.accept()?)?;
+        let warned = |line: &serde_json::Value| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("does not work at 127.0.0.1:65535")
+        };
+        proxy.wait_for_log(warned)?;
+        proxy.stop()?.expect_success()
     })
 }
 
