@@ -1,4 +1,4 @@
-//! The PROXY protocol header: decoding of versions 1 and 2.
+//! The PROXY protocol header: decoding of versions 1 and 2. Cloudflare's other format for UDP is in [`spp`].
 //!
 //! The source is HAProxy's `doc/proxy-protocol.txt` (text of 2026/04/27); "section" below means a section of that text.
 //! Decoding is pure, allocates nothing and never looks at a byte behind the header: one header is read, and whatever
@@ -15,6 +15,7 @@
 
 mod details;
 mod error;
+pub mod spp;
 #[cfg(test)]
 mod tests;
 mod tlv;
@@ -115,7 +116,7 @@ impl Origin {
 ///
 /// Every way in which the bytes break the protocol; see [`HeaderError`]. On a datagram an unfinished header is an
 /// error, and so is version 1, which is for TCP only. [`HeaderError::Missing`] means that the bytes do not begin with a
-/// signature, so that they may be payload without a header; every other error means a header that is broken.
+/// signature, so that they may be payload without a header; see [`HeaderError::is_absence`].
 #[inline]
 pub fn decode(bytes: &[u8], transport: Transport) -> Result<Decoded<'_>, HeaderError> {
     if let Some(fixed) = v2::fixed_part(bytes) {
@@ -152,6 +153,10 @@ fn datagram_without_header(bytes: &[u8]) -> HeaderError {
 
     if v1::is_signed(bytes) {
         return HeaderError::V1OnDatagram;
+    }
+
+    if spp::is_likely(bytes) {
+        return HeaderError::LooksLikeSpp;
     }
 
     HeaderError::Missing

@@ -114,13 +114,33 @@ pub enum HeaderError {
         "the UNIQUE_ID TLV of the PROXY header has {0} bytes, at most 128 are allowed: send a shorter one"
     )]
     UniqueIdTooLong(u16),
+    /// A datagram without a PROXY header begins as Simple Proxy Protocol does.
+    #[error(
+        "no PROXY header: it looks like Simple Proxy Protocol (Cloudflare Spectrum), which needs --udp-header spp"
+    )]
+    LooksLikeSpp,
+    /// A datagram that is to begin with Simple Proxy Protocol begins otherwise.
+    #[error(
+        "no Simple Proxy Protocol header: --udp-header spp is for senders that put one on every datagram"
+    )]
+    SppMissing,
+    /// A datagram ends before its Simple Proxy Protocol header does.
+    #[error(
+        "the datagram ends before its Simple Proxy Protocol header does, which has 38 bytes: the sender is broken"
+    )]
+    SppTruncated,
+    /// A datagram that is to begin with Simple Proxy Protocol has the signature of version 2.
+    #[error(
+        "a version 2 PROXY header, not Simple Proxy Protocol: this sender needs --udp-header v2 or v2-first"
+    )]
+    V2InsteadOfSpp,
 }
 
 // === impl HeaderError ===
 
 impl HeaderError {
     /// Every label [`kind`](Self::kind) gives, for a counter a kind.
-    pub const KINDS: [&'static str; 22] = [
+    pub const KINDS: [&'static str; 26] = [
         "missing",
         "v1_on_datagram",
         "truncated",
@@ -143,6 +163,10 @@ impl HeaderError {
         "crc_mismatch",
         "crc_missing",
         "unique_id_too_long",
+        "looks_like_spp",
+        "spp_missing",
+        "spp_truncated",
+        "v2_instead_of_spp",
     ];
 
     /// A short, stable label for counters and log fields.
@@ -170,6 +194,19 @@ impl HeaderError {
             Self::CrcMismatch { .. } => "crc_mismatch",
             Self::CrcMissing => "crc_missing",
             Self::UniqueIdTooLong(_) => "unique_id_too_long",
+            Self::LooksLikeSpp => "looks_like_spp",
+            Self::SppMissing => "spp_missing",
+            Self::SppTruncated => "spp_truncated",
+            Self::V2InsteadOfSpp => "v2_instead_of_spp",
         }
+    }
+
+    /// Whether the datagram does not have a header of version 2 at all, so that it may be all payload. Every other error
+    /// means a header that is broken.
+    pub fn is_absence(self) -> bool {
+        matches!(
+            self,
+            Self::Missing | Self::V1OnDatagram | Self::LooksLikeSpp
+        )
     }
 }

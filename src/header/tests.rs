@@ -4,6 +4,7 @@
 
 mod details;
 mod properties;
+mod spp;
 mod v1;
 mod v2;
 
@@ -158,6 +159,10 @@ fn every_error_is_one_line_under_a_listed_label() {
         },
         HeaderError::CrcMissing,
         HeaderError::UniqueIdTooLong(129),
+        HeaderError::LooksLikeSpp,
+        HeaderError::SppMissing,
+        HeaderError::SppTruncated,
+        HeaderError::V2InsteadOfSpp,
     ];
     assert_eq!(errors.map(HeaderError::kind), HeaderError::KINDS);
     assert_eq!(
@@ -168,7 +173,7 @@ fn every_error_is_one_line_under_a_listed_label() {
     for error in errors.into_iter().chain([HeaderError::CrcTwice]) {
         let line = error.to_string();
         assert!(
-            line.contains("PROXY") && !line.contains('\n') && line.len() <= 120,
+            line.to_uppercase().contains("PROXY") && !line.contains('\n') && line.len() <= 120,
             "{line}"
         );
     }

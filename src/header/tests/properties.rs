@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::*;
+use crate::header::spp;
 
 fn transports() -> impl Strategy<Value = Transport> {
     prop_oneof![Just(Transport::Stream), Just(Transport::Datagram)]
@@ -119,6 +120,48 @@ proptest! {
         prop_assert_eq!(v1.origin, Origin::Proxied { source, destination });
         prop_assert_eq!(v2.origin, v1.origin);
         prop_assert_eq!((v1.version, v2.version), (Version::V1, Version::V2));
+    }
+
+    #[test]
+    fn simple_proxy_protocol_is_read_as_it_is_written(
+        (source, destination) in pairs(),
+        payload in prop::collection::vec(any::<u8>(), 0..50),
+    ) {
+        let octets = |addr: SocketAddr| match addr.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        };
+        let bytes = [
+            b"\x56\xEC".as_slice(),
+            &octets(source),
+            &octets(destination),
+            &source.port().to_be_bytes(),
+            &destination.port().to_be_bytes(),
+            &payload,
+        ]
+        .concat();
+        let header = spp::decode(&bytes).expect("a header");
+        let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
+        prop_assert_eq!(header.source, canonical(source));
+        prop_assert_eq!(header.destination, canonical(destination));
+        prop_assert_eq!(header.bytes.as_slice(), &bytes[..spp::LEN]);
+    }
+
+    #[test]
+    fn any_bytes_are_simple_proxy_protocol_only_with_its_magic_number(
+        bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..100),
+            prop::collection::vec(any::<u8>(), 0..100).prop_map(|rest| [b"\x56\xEC".to_vec(), rest].concat()),
+            nearly_headers(),
+        ],
+    ) {
+        match spp::decode(&bytes) {
+            Ok(header) => prop_assert!(bytes.starts_with(b"\x56\xEC") && bytes.starts_with(header.bytes)),
+            Err(error) => {
+                prop_assert!(HeaderError::KINDS.contains(&error.kind()));
+                prop_assert!(!bytes.starts_with(b"\x56\xEC") || bytes.len() < spp::LEN);
+            }
+        }
     }
 
     #[test]
