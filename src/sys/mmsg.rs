@@ -36,6 +36,8 @@ pub(crate) struct Received<'a> {
 /// A datagram to send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
+    /// What the datagram begins with, ahead of the payload; often nothing.
+    pub(crate) header: &'a [u8],
     pub(crate) payload: &'a [u8],
     /// None on a connected socket.
     pub(crate) to: Option<Destination>,
@@ -59,7 +61,7 @@ unsafe impl Zeroable for libc::sockaddr_storage {}
 // SAFETY: as above.
 unsafe impl Zeroable for libc::mmsghdr {}
 // SAFETY: as above.
-unsafe impl Zeroable for libc::iovec {}
+unsafe impl Zeroable for [libc::iovec; 2] {}
 // SAFETY: an array of bytes.
 unsafe impl Zeroable for pktinfo::Control {}
 
@@ -94,6 +96,7 @@ mod tests {
             .collect();
         let mut outbox = Outbox::new();
         let sent = outbox.send(&a, payloads.len(), |i| Outgoing {
+            header: &[],
             payload: &payloads[i],
             to: None,
         });
@@ -115,6 +118,36 @@ mod tests {
         }
         let empty = inbox.receive(&b, 0, BATCH_MAX).expect_err("nothing left");
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_header_goes_ahead_of_its_payload() {
+        let (a, b) = pair();
+        let datagrams: [(&[u8], &[u8]); 5] = [
+            (b"", b"bare"),
+            (b"header ", b"payload"),
+            (b"header", b""),
+            (b"", b""),
+            (b"another ", b"payload"),
+        ];
+        let mut outbox = Outbox::new();
+        // A second time, over what the first has left in its place.
+        for shift in [0, 1] {
+            let datagram = |i: usize| datagrams[(i + shift) % datagrams.len()];
+            let sent = outbox.send(&a, datagrams.len(), |i| Outgoing {
+                header: datagram(i).0,
+                payload: datagram(i).1,
+                to: None,
+            });
+            assert_eq!(sent.expect("sent"), datagrams.len());
+            let mut inbox = Inbox::of_payloads();
+            let received = inbox.receive(&b, 0, BATCH_MAX).expect("received");
+            assert_eq!(received, datagrams.len());
+            for i in 0..received {
+                let (header, payload) = datagram(i);
+                assert_eq!(inbox.payload(i), [header, payload].concat());
+            }
+        }
     }
 
     #[test]
@@ -142,6 +175,7 @@ mod tests {
                 }),
             };
             let sent = Outbox::new().send(&server, 1, |_| Outgoing {
+                header: &[],
                 payload: b"hi",
                 to: Some(destination),
             });

@@ -286,6 +286,7 @@ impl Udp {
         let mut failed = None;
         while !rest.is_empty() {
             let outgoing = |i: usize| Outgoing {
+                header: &[],
                 payload: payload(&rest[i]),
                 to: None,
             };

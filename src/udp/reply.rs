@@ -104,6 +104,7 @@ impl Udp {
         while sent < count {
             let (replies, destinations) = (&self.replies, &self.destinations);
             let outgoing = |i: usize| Outgoing {
+                header: &[],
                 payload: replies.payload(sent + i),
                 to: Some(destinations[sent + i]),
             };

@@ -13,7 +13,8 @@ pub(crate) struct Outbox {
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
     headers: Vec<libc::mmsghdr>,
-    vectors: Vec<libc::iovec>,
+    /// Of each datagram, its header and its payload.
+    vectors: Vec<[libc::iovec; 2]>,
 }
 
 // === impl Outbox ===
@@ -42,13 +43,19 @@ impl Outbox {
     ) -> io::Result<usize> {
         let count = count.min(BATCH_MAX);
         for place in 0..count {
-            let Outgoing { payload, to } = datagram(place);
+            let Outgoing {
+                header,
+                payload,
+                to,
+            } = datagram(place);
             // The kernel only reads what it sends; the pointer is mutable because C has it so.
-            self.vectors[place] = libc::iovec {
-                iov_base: payload.as_ptr().cast_mut().cast(),
-                iov_len: payload.len(),
-            };
+            self.vectors[place] = [header, payload].map(|part| libc::iovec {
+                iov_base: part.as_ptr().cast_mut().cast(),
+                iov_len: part.len(),
+            });
+            let without_header = usize::from(header.is_empty());
             let header = &mut self.headers[place].msg_hdr;
+            header.msg_iovlen = (2 - without_header) as _;
             header.msg_namelen = 0;
             header.msg_controllen = 0;
             let Some(Destination { to, from }) = to else {
@@ -66,8 +73,9 @@ impl Outbox {
         let first_vector = self.vectors.as_mut_ptr();
         for (place, header) in self.headers[..count].iter_mut().enumerate() {
             let header = &mut header.msg_hdr;
-            header.msg_iov = first_vector.wrapping_add(place);
-            header.msg_iovlen = 1;
+            let vectors = first_vector.wrapping_add(place).cast::<libc::iovec>();
+            // The payload's alone, or both.
+            header.msg_iov = vectors.wrapping_add(usize::from(header.msg_iovlen == 1));
             header.msg_name = match header.msg_namelen {
                 0 => ptr::null_mut(),
                 _ => first_name.wrapping_add(place).cast(),
@@ -81,7 +89,8 @@ impl Outbox {
         // - the descriptor is open for as long as `socket` is borrowed,
         // - `headers[..count]` are in bounds; their names, controls and vectors point into vectors of this value,
         //   which is borrowed mutably for the whole call,
-        // - the payloads outlive the call: 'a outlives this function's body, and the kernel only reads them.
+        // - each datagram's vectors are the last one or both of its two,
+        // - headers and payloads outlive the call: 'a outlives this function's body, and the kernel only reads them.
         let sent = unsafe {
             libc::sendmmsg(
                 socket.as_fd().as_raw_fd(),
