@@ -115,6 +115,11 @@ pub struct Args {
     #[argh(option)]
     pub max_flows: Option<String>,
 
+    /// header of UDP datagrams: v2 on each, v2-first on the first of a session only, spp (Simple Proxy Protocol) on each
+    /// (default: v2)
+    #[argh(option)]
+    pub udp_header: Option<String>,
+
     /// seconds, such as 5 or 0.5, a TCP connection may take to send its PROXY header (default: 5)
     #[argh(option)]
     pub header_timeout: Option<String>,

@@ -69,6 +69,8 @@ pub struct Config {
     pub source_port: SourcePort,
     /// How much of a PROXY header is believed (`--require-crc32c`, `--allow-loopback-clients`).
     pub trust: Trust,
+    /// What UDP datagrams begin with (`--udp-header`; default version 2 on each).
+    pub udp_header: UdpHeader,
     /// Whether to install the policy routes and remove them at exit (`--setup-routes`).
     pub setup_routes: bool,
     /// The routing table of the policy routes (`--table`; default 123). None of the kernel's own.
@@ -95,6 +97,17 @@ pub enum Protocols {
     Udp,
     /// Both, on the same address and port.
     Both,
+}
+
+/// What the datagrams of a UDP listener begin with. It is told, never guessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UdpHeader {
+    /// Each with a PROXY header of version 2 (`v2`).
+    V2,
+    /// The first of a session with a PROXY header of version 2, the others with none (`v2-first`).
+    V2First,
+    /// Each with a header of Simple Proxy Protocol, and so the replies (`spp`).
+    Spp,
 }
 
 /// What is logged of single connections and flows. Each level includes those above it.
@@ -329,6 +342,9 @@ impl TryFrom<CommandLine> for Config {
                 requires_crc32c: args.require_crc32c.unwrap_or(false),
                 loopback_clients: args.allow_loopback_clients.unwrap_or(false),
             },
+            udp_header: value
+                .of("udp-header", &args.udp_header, values::udp_header)?
+                .unwrap_or(UdpHeader::V2),
             setup_routes: args.setup_routes.unwrap_or(false),
             table: value
                 .of("table", &args.table, values::table)?

@@ -31,8 +31,8 @@ use crate::config::Config;
 use crate::cpus::{self, PlacementError};
 use crate::host::{self, HostError};
 use crate::limits::Limits;
-use crate::listen;
 pub use crate::listen::BindError;
+use crate::listen::{self, Manner};
 use crate::metrics::{self, Counter, ShardMetrics};
 use crate::routing::RoutingError;
 use crate::shard::locality::Locality;
@@ -136,8 +136,11 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         &frontends,
         config.protocols.tcp(),
         config.protocols.udp(),
-        placement.len(),
-        config.listen_transparent,
+        Manner {
+            shards: placement.len(),
+            transparent: config.listen_transparent,
+            header: config.udp_header,
+        },
     )?;
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
     let mut routes = Routes::prepare(config, &frontends)?;
@@ -165,6 +168,8 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         connect_timeout: config.connect_timeout,
         close_after: config.close_after,
         flows_max: share(config.max_flows, udp_shards, index),
+        udp_header: config.udp_header,
+        shards: udp_shards,
         metrics,
         lifeline,
     };
@@ -311,6 +316,7 @@ fn log_totals(shards: &[Arc<ShardMetrics>]) {
         bytes_downstream = total(|m| &m.tcp.bytes_downstream) + total(|m| &m.udp.bytes_downstream),
         peers_refused = total(|m| &m.tcp.peers_refused) + total(|m| &m.udp.peers_refused),
         header_errors = total(|m| &m.tcp.header_errors) + total(|m| &m.udp.header_errors),
+        unbound = total(|m| &m.udp.unbound),
         sources_refused = total(|m| &m.tcp.sources_refused) + total(|m| &m.udp.sources_refused),
         destinations_refused =
             total(|m| &m.tcp.destinations_refused) + total(|m| &m.udp.destinations_refused),

@@ -40,7 +40,7 @@ pub(crate) enum DestinationError {
     #[error("the destination {0} is no address of this host: allow it with --allowed-destinations")]
     NotOwn(SocketAddr),
     #[error(
-        "the destination {0} is a loopback address, and the sender is not on this host: allow it with \
+        "the destination {0} is a loopback address, and the header may not be from this host: allow it with \
          --allowed-destinations"
     )]
     Loopback(SocketAddr),
@@ -85,12 +85,13 @@ impl Destinations {
         }
     }
 
-    /// Whether this client may be connected to this target. May ask the kernel.
+    /// Whether this client may be connected to this target. `from_here` is whether this host certainly wrote the header that
+    /// names it. May ask the kernel.
     pub(crate) fn permit(
         &self,
         target: SocketAddr,
         client: Option<ClientAddr>,
-        peer: PeerAddr,
+        from_here: bool,
     ) -> Result<(), DestinationError> {
         let Some(client) = client.filter(|_| self.dynamic) else {
             return Ok(());
@@ -122,7 +123,7 @@ impl Destinations {
         match self.lists.allow_destination(target.ip()) {
             Some(true) => Ok(()),
             Some(false) => Err(DestinationError::NotListed(target)),
-            None if target.ip().is_loopback() && !peer.ip().is_loopback() => {
+            None if target.ip().is_loopback() && !from_here => {
                 Err(DestinationError::Loopback(target))
             }
             None if is_own()? => Ok(()),
@@ -174,7 +175,7 @@ mod tests {
             "203.0.113.7:5000"
         };
         let client = ClientAddr::believe(addr(client), peer).expect("a client");
-        match destinations.permit(addr(target), Some(client), peer) {
+        match destinations.permit(addr(target), Some(client), peer.ip().is_loopback()) {
             Ok(()) => "fine".to_owned(),
             Err(error) => error.to_string(),
         }

@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::addr::{Frontend, ListenAddr};
+use crate::config::UdpHeader;
 use crate::sys::sockopt::IntOption;
 use crate::transparent::set_stream_options;
 use crate::udp::steer;
@@ -53,20 +54,28 @@ pub struct BindError {
     error: io::Error,
 }
 
+/// How the sockets of an address are bound.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// How many of each protocol.
+    pub(crate) shards: usize,
+    /// Whether the kernel may redirect traffic to them (TPROXY). It then chooses a UDP socket of a reuseport group
+    /// without running the steering program, by the balancer's address, so only the first shard gets one.
+    pub(crate) transparent: bool,
+    /// What UDP datagrams begin with: they are steered by it.
+    pub(crate) header: UdpHeader,
+}
+
 /// Binds the sockets of all frontends, and returns each shard's, in the order of the frontends.
-///
-/// With `transparent`, the kernel may redirect traffic to them (TPROXY). It then chooses a UDP socket of a reuseport group
-/// without running the steering program, by the balancer's address, so only the first shard gets one.
 pub(crate) fn bind_all(
     frontends: &[Frontend],
     tcp: bool,
     udp: bool,
-    shards: usize,
-    transparent: bool,
+    manner: Manner,
 ) -> Result<Vec<Vec<Listener>>, BindError> {
-    let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut of_shards: Vec<Vec<Listener>> = (0..manner.shards).map(|_| Vec::new()).collect();
     for frontend in frontends {
-        let Listeners { addr, tcp, udp } = bind(frontend.listen, tcp, udp, shards, transparent)?;
+        let Listeners { addr, tcp, udp } = bind(frontend.listen, tcp, udp, manner)?;
         let (mut tcp, mut udp) = (tcp.into_iter(), udp.into_iter());
         for of_shard in &mut of_shards {
             of_shard.push(Listener {
@@ -82,25 +91,22 @@ pub(crate) fn bind_all(
     Ok(of_shards)
 }
 
-/// Binds `shards` sockets for each protocol.
-fn bind(
-    listen: ListenAddr,
-    tcp: bool,
-    udp: bool,
-    shards: usize,
-    transparent: bool,
-) -> Result<Listeners, BindError> {
-    let udp_shards = if transparent { 1 } else { shards };
+/// Binds a socket a shard for each protocol.
+fn bind(listen: ListenAddr, tcp: bool, udp: bool, manner: Manner) -> Result<Listeners, BindError> {
+    let udp_manner = Manner {
+        shards: if manner.transparent { 1 } else { manner.shards },
+        ..manner
+    };
     let mut tries = 0;
     loop {
         let mut addr = listen;
         let tcp_sockets = if tcp {
-            bind_group(&mut addr, Type::STREAM, shards, transparent)?
+            bind_group(&mut addr, Type::STREAM, manner)?
         } else {
             Vec::new()
         };
         let udp_sockets = match udp
-            .then(|| bind_group(&mut addr, Type::DGRAM, udp_shards, transparent))
+            .then(|| bind_group(&mut addr, Type::DGRAM, udp_manner))
             .transpose()
         {
             Ok(sockets) => sockets.unwrap_or_default(),
@@ -120,12 +126,12 @@ fn bind(
 }
 
 /// Binds one socket a shard; a port of the kernel's choice is the same for all and noted in `addr`.
-fn bind_group(
-    addr: &mut ListenAddr,
-    kind: Type,
-    shards: usize,
-    transparent: bool,
-) -> Result<Vec<Socket>, BindError> {
+fn bind_group(addr: &mut ListenAddr, kind: Type, manner: Manner) -> Result<Vec<Socket>, BindError> {
+    let Manner {
+        shards,
+        transparent,
+        header,
+    } = manner;
     let protocol = if kind == Type::STREAM { "tcp" } else { "udp" };
     let asked = *addr;
     let failed = |error| BindError {
@@ -155,7 +161,7 @@ fn bind_group(
     if kind == Type::DGRAM
         && let [first, _, ..] = sockets.as_slice()
     {
-        steer::attach(first, shards as u32).map_err(failed)?;
+        steer::attach(first, shards as u32, header).map_err(failed)?;
     }
     Ok(sockets)
 }
@@ -281,9 +287,17 @@ mod tests {
         ListenAddr(text.parse().expect("an address"))
     }
 
+    fn manner(shards: usize) -> Manner {
+        Manner {
+            shards,
+            transparent: false,
+            header: UdpHeader::V2,
+        }
+    }
+
     #[test]
     fn all_shards_share_the_port_of_the_kernels_choice() {
-        let listeners = bind(listen("127.0.0.1:0"), true, true, 3, false).expect("bound");
+        let listeners = bind(listen("127.0.0.1:0"), true, true, manner(3)).expect("bound");
         assert_ne!(listeners.addr.0.port(), 0);
         for socket in listeners.tcp.iter().chain(&listeners.udp) {
             let bound = socket.local_addr().expect("bound").as_socket();
@@ -295,10 +309,10 @@ mod tests {
     #[test]
     fn a_port_in_use_is_an_error_even_between_reuseport_groups() {
         for shards in [1, 3] {
-            let first = bind(listen("127.0.0.1:0"), true, true, shards, false).expect("bound");
+            let first = bind(listen("127.0.0.1:0"), true, true, manner(shards)).expect("bound");
             for (tcp, udp) in [(true, false), (false, true)] {
                 let error =
-                    bind(first.addr, tcp, udp, shards, false).expect_err("the port is in use");
+                    bind(first.addr, tcp, udp, manner(shards)).expect_err("the port is in use");
                 assert!(error.in_use(), "{error}");
             }
         }
@@ -307,7 +321,7 @@ mod tests {
     #[test]
     fn wildcards_listen_for_both_families() {
         for text in ["0.0.0.0:0", "[::]:0"] {
-            let listeners = bind(listen(text), true, false, 1, false).expect("bound");
+            let listeners = bind(listen(text), true, false, manner(1)).expect("bound");
             let port = listeners.addr.0.port();
             for ip in ["127.0.0.1", "::1"] {
                 let ip: IpAddr = ip.parse().expect("an address");

@@ -78,6 +78,8 @@ pub struct UdpMetrics {
     pub peers_refused: Counter,
     /// Dropped for lack of a good header.
     pub header_errors: Counter,
+    /// Dropped because they had no header, and their peer was bound to no client (`--udp-header v2-first`).
+    pub unbound: Counter,
     /// Dropped because the header told an address that no client can have.
     pub sources_refused: Counter,
     /// Dropped because the header named a destination that is not allowed.

@@ -30,6 +30,7 @@ use self::locality::Locality;
 use self::readiness::Readiness;
 use self::roster::Roster;
 use crate::addr::{ShardFrontend, Targets};
+use crate::config::UdpHeader;
 use crate::destination::Destinations;
 use crate::limits::Limits;
 use crate::listen::Listener;
@@ -89,6 +90,9 @@ pub(crate) struct Blueprint {
     pub(crate) close_after: Duration,
     /// This shard's share of `--max-flows`.
     pub(crate) flows_max: usize,
+    pub(crate) udp_header: UdpHeader,
+    /// How many shards there are.
+    pub(crate) shards: usize,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// Gets a byte when the shard listens, one for each command, and the end when it is gone, however that happened.
     pub(crate) lifeline: UnixStream,
@@ -211,6 +215,8 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
                 "datagram dropped",
             )),
             flows_max: blueprint.flows_max,
+            header: blueprint.udp_header,
+            shards: blueprint.shards,
             close_after: blueprint.close_after,
             metrics: blueprint.metrics,
             listener: blueprint.index,

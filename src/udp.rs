@@ -4,11 +4,15 @@
 //! entry of the [`flow::FlowTable`] with one connected, spoofed socket.
 
 mod alarm;
+pub mod binding;
 pub mod flow;
 mod forward;
+mod mode;
 mod purge;
 mod redirect;
+mod refuse;
 mod reply;
+mod roam;
 pub(crate) mod steer;
 
 use std::collections::VecDeque;
@@ -24,11 +28,15 @@ use futures_lite::future::poll_fn;
 use socket2::Socket;
 
 use self::alarm::Alarm;
+use self::binding::Downstream;
 use self::flow::{Flow, FlowId, FlowTable, FrontendId};
+use self::mode::{Mode, SppBytes};
 use self::purge::Purge;
 pub(crate) use self::redirect::REDIRECTED_MAX;
 use self::redirect::Redirected;
+use self::roam::Silence;
 use crate::addr::{PeerAddr, ShardFrontend};
+use crate::config::UdpHeader;
 use crate::destination::Destinations;
 use crate::limits::Permit;
 use crate::logging::{RateLimited, Subject};
@@ -53,6 +61,10 @@ pub(crate) struct UdpSettings {
     pub(crate) admission: Rc<Admission>,
     pub(crate) flows_max: usize,
     pub(crate) close_after: Duration,
+    /// What datagrams begin with.
+    pub(crate) header: UdpHeader,
+    /// How many shards there are.
+    pub(crate) shards: usize,
     pub(crate) metrics: Arc<ShardMetrics>,
     /// The shard's number, for the log.
     pub(crate) listener: usize,
@@ -68,6 +80,7 @@ pub(crate) struct Udp {
     redirected: Redirected,
     /// Listeners with datagrams to fetch.
     arrived: Rc<ReadyQueue>,
+    mode: Mode,
     flows: FlowTable<FlowState>,
     /// Flows with replies to fetch.
     ready: Rc<ReadyQueue>,
@@ -80,6 +93,8 @@ pub(crate) struct Udp {
     replies: Inbox,
     /// Where each reply of the batch goes.
     destinations: Vec<Destination>,
+    /// What each reply of the batch begins with, if replies have a header.
+    reply_headers: Vec<SppBytes>,
     /// The flows being served, of those that were ready.
     serving: VecDeque<FlowId>,
     limits: Limits,
@@ -112,6 +127,9 @@ struct FlowState {
     reply_to: Destination,
     /// The client's limits count the flow for as long as it is there.
     _permit: Permit,
+    /// The latest header of Simple Proxy Protocol: replies begin with it.
+    spp: Option<SppBytes>,
+    silence: Silence,
     bytes_upstream: u64,
     bytes_downstream: u64,
 }
@@ -128,6 +146,7 @@ struct Admitted {
 struct Limits {
     peer: RateLimited,
     header: RateLimited,
+    unbound: RateLimited,
     source: RateLimited,
     destination: RateLimited,
     dial: RateLimited,
@@ -149,7 +168,9 @@ impl Udp {
         settings: UdpSettings,
         sockets: Vec<(Rc<ShardFrontend>, Socket)>,
     ) -> io::Result<Self> {
-        let flows = FlowTable::new(settings.flows_max, settings.close_after);
+        let (flows_max, close_after) = (settings.flows_max, settings.close_after);
+        let flows = FlowTable::new(flows_max, close_after);
+        let mode = Mode::new(settings.header, settings.trust, flows_max, close_after);
         let purge = Purge::new(&settings.lists);
         let arrived = Rc::default();
         let listeners = sockets.into_iter().zip(0..);
@@ -168,6 +189,7 @@ impl Udp {
             listeners,
             redirected: Redirected::new(),
             arrived,
+            mode,
             flows,
             ready: Rc::default(),
             expiry: Alarm::default(),
@@ -177,6 +199,7 @@ impl Udp {
             admitted: Vec::new(),
             replies: Inbox::of_payloads(),
             destinations: Vec::new(),
+            reply_headers: Vec::new(),
             serving: VecDeque::new(),
             limits: Limits::new(),
         })
@@ -225,6 +248,9 @@ impl Udp {
         let now = Instant::now();
         for _ in 0..EXPIRIES_MAX {
             let Some(flow) = self.flows.expire(now) else {
+                if self.mode.expire(now) {
+                    continue;
+                }
                 self.expiry.stop();
                 self.set_expiry(now);
                 return;
@@ -235,7 +261,8 @@ impl Udp {
     }
 
     fn set_expiry(&self, now: Instant) {
-        if let Some(at) = self.flows.next_expiry() {
+        let expiries = [self.flows.next_expiry(), self.mode.next_expiry()];
+        if let Some(at) = expiries.into_iter().flatten().min() {
             self.expiry.set(at, now);
         }
     }
@@ -257,8 +284,8 @@ impl Udp {
     }
 
     fn subject_of(&self, flow: &Flow<FlowState>) -> Subject {
-        let peer = PeerAddr::new(flow.state.reply_to.to);
-        let mut subject = self.subject(flow.state.frontend, peer);
+        let Downstream { peer, frontend } = flow.state.downstream();
+        let mut subject = self.subject(frontend, peer);
         subject.set_client(flow.key.party.client());
         subject.set_target(flow.key.target);
         subject
@@ -274,6 +301,14 @@ impl FlowState {
         std::iter::once(&self.socket)
             .chain(other_ear)
             .find(|socket| socket.is_readable())
+    }
+
+    /// Where its latest datagram came from, and its replies go to.
+    fn downstream(&self) -> Downstream {
+        Downstream {
+            peer: PeerAddr::new(self.reply_to.to),
+            frontend: self.frontend,
+        }
     }
 }
 
@@ -295,6 +330,7 @@ impl Limits {
         Self {
             peer: RateLimited::new(),
             header: RateLimited::new(),
+            unbound: RateLimited::new(),
             source: RateLimited::new(),
             destination: RateLimited::new(),
             dial: RateLimited::new(),

@@ -194,6 +194,11 @@ const BAD: &[(&str, &[&str], &str)] = &[
         r#"--allow-loopback-clients "127.0.0.1" is neither"#,
     ),
     (
+        "--udp-header",
+        &["--udp-header", "v1"],
+        r#"--udp-header "v1" is no header of UDP"#,
+    ),
+    (
         "--setup-routes",
         &["--setup-routes=on"],
         r#"--setup-routes "on" is neither"#,

@@ -97,6 +97,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::switch("listen-transparent", &[]),
     Flag::switch("dynamic-destination", &[]),
     Flag::valued("allowed-destinations", &[]),
+    Flag::valued("udp-header", &[]),
     Flag::switch("setup-routes", &[]),
     Flag::switch("no-wildcard-udp", &[]),
     Flag::valued("table", &["t"]),

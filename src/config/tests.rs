@@ -63,6 +63,7 @@ fn nothing_typed_means_the_defaults() {
         max_flows: 16384,
         source_port: SourcePort::Client,
         trust: Trust::default(),
+        udp_header: UdpHeader::V2,
         setup_routes: false,
         table: RouteTable::DEFAULT,
         wildcard_udp: true,
@@ -93,7 +94,7 @@ fn the_defaults_are_those_of_the_help_text() {
             typed.push(format!("--{name}={default}"));
         }
     }
-    assert_eq!(typed.len(), 16, "{typed:?}");
+    assert_eq!(typed.len(), 17, "{typed:?}");
     let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
     let typed = config(&typed);
     assert!(typed.target_v4_named && typed.target_v6_named);
@@ -110,8 +111,8 @@ fn every_flag_has_its_effect() {
     let line = "-l [::]:1 -4 127.0.0.2:2 -6 [::2]:3 -p both -allowed-subnets list -close-after 0 \
          -listen-transparent -dynamic-destination -allowed-destinations places \
          -listeners 10 -mark 0x7b -v 1 -no-pin -header-timeout 0.5 -connect-timeout 7 -max-flows \
-         1_000 -source-port any -require-crc32c -allow-loopback-clients -setup-routes -no-wildcard-udp \
-         -table 100 -log-format json -q -denied-clients bans \
+         1_000 -udp-header SPP -source-port any -require-crc32c -allow-loopback-clients -setup-routes \
+         -no-wildcard-udp -table 100 -log-format json -q -denied-clients bans \
          -keep-denied -max-connections 9 -max-connections-per-client 8 -new-connections-per-second 7 \
          -idle-timeout 600 -N word";
     let want = Config {
@@ -145,6 +146,7 @@ fn every_flag_has_its_effect() {
             requires_crc32c: true,
             loopback_clients: true,
         },
+        udp_header: UdpHeader::Spp,
         setup_routes: true,
         table: RouteTable::try_from(100).expect("a free table"),
         wildcard_udp: false,
@@ -319,6 +321,7 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
             "is out of range: want seconds from 0.1 to 2147483647, such as 600, or 0 for never",
         ),
         "max-flows" => ("0", "is out of range: want a number from 1 to 16777216"),
+        "udp-header" => ("v1", "is no header of UDP: want v2, v2-first or spp"),
         "table" => (
             "254",
             "is the kernel's main table, which holds the host's own routes: \

@@ -1,6 +1,6 @@
 //! Numbers, words and lists, each with its limits.
 
-use super::{LogFormat, Problem, Protocols, SourcePort, Verbosity};
+use super::{LogFormat, Problem, Protocols, SourcePort, UdpHeader, Verbosity};
 use crate::args::go_syntax::{self, NotAnInteger};
 use crate::cpus::{CPU_MAX, SHARDS_MAX};
 use crate::routing::RouteTable;
@@ -46,6 +46,16 @@ pub(super) fn path(text: &str) -> Result<PathBuf, Problem> {
         return Err(Problem::new("is empty", "the name of a file"));
     }
     Ok(PathBuf::from(text))
+}
+
+/// `--udp-header`
+pub(super) fn udp_header(text: &str) -> Result<UdpHeader, Problem> {
+    match text.to_ascii_lowercase().as_str() {
+        "v2" => Ok(UdpHeader::V2),
+        "v2-first" => Ok(UdpHeader::V2First),
+        "spp" => Ok(UdpHeader::Spp),
+        _ => Err(Problem::new("is no header of UDP", "v2, v2-first or spp")),
+    }
 }
 
 /// `--log-format`

@@ -125,7 +125,8 @@ async fn dial(
         .destinations
         .target(&frontend.targets.get(), client, named, peer)?;
     subject.set_target(target);
-    tcp.destinations.permit(target, client, peer)?;
+    tcp.destinations
+        .permit(target, client, peer.ip().is_loopback())?;
     let Upstream {
         socket,
         port_replaced,

@@ -4,6 +4,7 @@
 mod tests;
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -37,9 +38,9 @@ pub type FlowId = u32;
 
 /// One flow: a client and the socket that speaks to the server in its name.
 #[derive(Debug)]
-pub struct Flow<S> {
+pub struct Flow<S, K = FlowKey> {
     /// What tells it from others.
-    pub key: FlowKey,
+    pub key: K,
     /// The caller's part: the socket, and where replies go.
     pub state: S,
     last_active: Instant,
@@ -51,9 +52,9 @@ pub struct Flow<S> {
 /// Flows by key, with the two orders in which they end: those the server never answered, and those it did, each from the
 /// longest idle to the latest active. All operations but growth take constant time.
 #[derive(Debug)]
-pub struct FlowTable<S> {
-    ids: HashMap<FlowKey, FlowId>,
-    flows: Vec<Option<Flow<S>>>,
+pub struct FlowTable<S, K = FlowKey> {
+    ids: HashMap<K, FlowId>,
+    flows: Vec<Option<Flow<S, K>>>,
     free: Vec<FlowId>,
     unanswered: Order,
     answered: Order,
@@ -109,7 +110,7 @@ impl Party {
 
 // === impl FlowTable ===
 
-impl<S> FlowTable<S> {
+impl<S, K: Copy + Debug + Eq + Hash> FlowTable<S, K> {
     /// A table of at most `flows_max` flows (at least one), each of which ends after `idle_max` without a datagram
     /// either way.
     pub fn new(flows_max: usize, idle_max: Duration) -> Self {
@@ -141,18 +142,23 @@ impl<S> FlowTable<S> {
     }
 
     /// The flow of a key.
-    pub fn find(&self, key: &FlowKey) -> Option<FlowId> {
+    pub fn find(&self, key: &K) -> Option<FlowId> {
         self.ids.get(key).copied()
     }
 
     /// The flow of an id, if it is still there.
-    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow<S>> {
+    pub fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow<S, K>> {
         self.flows.get_mut(id as usize)?.as_mut()
     }
 
     /// The flow of an id, if it is still there.
-    pub fn get(&self, id: FlowId) -> Option<&Flow<S>> {
+    pub fn get(&self, id: FlowId) -> Option<&Flow<S, K>> {
         self.flows.get(id as usize)?.as_ref()
+    }
+
+    /// All flows, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Flow<S, K>> {
+        self.flows.iter().flatten()
     }
 
     /// Whether a flow has to go before another can come.
@@ -162,7 +168,7 @@ impl<S> FlowTable<S> {
 
     /// Takes out the flow that has to go first: the longest idle of those the server never answered (a flood of made-up
     /// clients displaces itself, not the players), then the longest idle of all.
-    pub fn evict(&mut self) -> Option<Flow<S>> {
+    pub fn evict(&mut self) -> Option<Flow<S, K>> {
         self.remove(self.unanswered.oldest.or(self.answered.oldest)?)
     }
 
@@ -177,7 +183,7 @@ impl<S> FlowTable<S> {
     /// In debug builds, if the key is there already.
     pub fn insert<E>(
         &mut self,
-        key: FlowKey,
+        key: K,
         now: Instant,
         make: impl FnOnce(FlowId) -> Result<S, E>,
     ) -> Result<FlowId, E> {
@@ -217,7 +223,7 @@ impl<S> FlowTable<S> {
     }
 
     /// Takes out one flow that has been idle for too long, if there is one.
-    pub fn expire(&mut self, now: Instant) -> Option<Flow<S>> {
+    pub fn expire(&mut self, now: Instant) -> Option<Flow<S, K>> {
         let id = [self.unanswered.oldest, self.answered.oldest]
             .into_iter()
             .flatten()
@@ -235,7 +241,7 @@ impl<S> FlowTable<S> {
     }
 
     /// Takes out a flow.
-    pub fn remove(&mut self, id: FlowId) -> Option<Flow<S>> {
+    pub fn remove(&mut self, id: FlowId) -> Option<Flow<S, K>> {
         self.get(id)?;
         self.unlink(id);
         let flow = self.flows[id as usize].take()?;

@@ -4,14 +4,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::flow::{FlowId, FlowKey, FrontendId, Party};
+use super::binding::{Downstream, Session};
+use super::flow::{FlowId, FlowKey, FrontendId};
+use super::mode::Reading;
+use super::roam::Silence;
 use super::{Admitted, Exit, FlowState, Udp, reply_path};
 use crate::addr::PeerAddr;
-use crate::header::{self, Decoded, Details, HeaderError, Origin, Transport};
+use crate::header::{self, Decoded, Details, Transport};
 use crate::logging::{self, Subject};
 use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing};
 use crate::transparent::{DialError, Upstream};
-use crate::trust::Trust;
 
 impl Udp {
     /// Takes about one batch of datagrams off the listeners and sends each to the server from its client's address.
@@ -71,16 +73,6 @@ impl Udp {
             self.limits.peer.debug(&subject, message, None);
             return;
         }
-        let (origin, payload_at) = match decode(datagram.payload, self.settings.trust) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                metrics.header_errors.increment();
-                let subject = self.subject(frontend, peer);
-                let limit = &self.limits.header;
-                limit.debug(&subject, "datagram dropped", Some(&error));
-                return;
-            }
-        };
         let (mut frontend, mut reply_to) = (frontend, reply_path(from, datagram.local));
         if self.settings.transparent {
             let Some(redirected) = self.redirected(frontend, place, from) else {
@@ -88,26 +80,43 @@ impl Udp {
             };
             (frontend, reply_to) = redirected;
         }
-        let Some(key) = self.key(origin, frontend, peer) else {
+        let downstream = Downstream { peer, frontend };
+        let payload = self.inbox.get(place).payload;
+        let Reading { speaker, former } = self.mode.read(payload, downstream, now);
+        let key = match &speaker {
+            Ok(speaker) => self.key_or_complain(speaker.session, downstream),
+            Err(refusal) => {
+                self.refuse(downstream, refusal);
+                None
+            }
+        };
+        if let Some(former) = former {
+            self.displace(former, downstream, key);
+        }
+        let (Ok(speaker), Some(key)) = (speaker, key) else {
             return;
         };
         let flow = match self.flows.find(&key) {
             Some(flow) => {
                 self.flows.touch(flow, now);
-                if let Some(flow) = self.flows.get_mut(flow) {
-                    self.listeners[flow.state.frontend as usize].flows -= 1;
-                    self.listeners[frontend as usize].flows += 1;
-                    flow.state.frontend = frontend;
-                    flow.state.reply_to = reply_to;
-                }
+                self.heard_client(flow, speaker.is_new, now);
                 Some(flow)
             }
+            None if speaker.payload_at.is_none() => None,
             None => {
                 let details = details(self.inbox.get(place).payload);
                 self.open(key, frontend, reply_to, details, now)
             }
         };
-        if let Some(flow) = flow {
+        let Some(flow) = flow else { return };
+        if let Some(flow) = self.flows.get_mut(flow) {
+            self.listeners[flow.state.frontend as usize].flows -= 1;
+            self.listeners[frontend as usize].flows += 1;
+            flow.state.frontend = frontend;
+            flow.state.reply_to = reply_to;
+            flow.state.spp = speaker.spp;
+        }
+        if let Some(payload_at) = speaker.payload_at {
             self.admitted.push(Admitted {
                 flow,
                 place,
@@ -116,34 +125,32 @@ impl Udp {
         }
     }
 
-    /// Whose flow a datagram is of, and to which server; complains and counts if there is none.
-    fn key(&self, origin: Origin, frontend: FrontendId, peer: PeerAddr) -> Option<FlowKey> {
-        let metrics = &self.settings.metrics.udp;
-        let party = match self.settings.trust.client(origin, peer) {
-            Ok(Some(client)) => Party::Client(client),
-            Ok(None) => Party::Peer(peer, frontend),
-            Err(error) => {
-                metrics.sources_refused.increment();
-                let subject = self.subject(frontend, peer);
-                let limit = &self.limits.source;
-                limit.debug(&subject, "datagram dropped", Some(&error));
-                return None;
-            }
-        };
-        let named = origin.destination();
+    /// The flow of a session.
+    pub(super) fn key(
+        &self,
+        session: Session,
+        downstream: Downstream,
+    ) -> Result<FlowKey, DialError> {
+        let Session { party, destination } = session;
+        let Downstream { peer, frontend } = downstream;
         let targets = self.listeners[frontend as usize].frontend.targets.get();
         let destinations = &self.settings.destinations;
-        match destinations.target(&targets, party.client(), named, peer) {
-            Ok(target) => Some(FlowKey { party, target }),
-            Err(error) => {
-                metrics.dial_errors.increment();
-                let mut subject = self.subject(frontend, peer);
-                subject.set_client(party.client());
-                let limit = &self.limits.dial;
-                limit.debug(&subject, "datagram dropped", Some(&error));
-                None
-            }
-        }
+        let target = destinations.target(&targets, party.client(), destination, peer)?;
+        Ok(FlowKey { party, target })
+    }
+
+    /// The flow of a session; complains and counts if it can have none.
+    fn key_or_complain(&self, session: Session, downstream: Downstream) -> Option<FlowKey> {
+        let error = match self.key(session, downstream) {
+            Ok(key) => return Some(key),
+            Err(error) => error,
+        };
+        self.settings.metrics.udp.dial_errors.increment();
+        let mut subject = self.subject(downstream.frontend, downstream.peer);
+        subject.set_client(session.party.client());
+        let limit = &self.limits.dial;
+        limit.debug(&subject, "datagram dropped", Some(&error));
+        None
     }
 
     /// Begins a flow.
@@ -159,7 +166,8 @@ impl Udp {
         subject.set_client(key.party.client());
         subject.set_target(key.target);
         let destinations = &self.settings.destinations;
-        if let Err(error) = destinations.permit(key.target, key.party.client(), subject.peer()) {
+        let from_here = subject.peer().ip().is_loopback() && self.mode.has_header_on_each();
+        if let Err(error) = destinations.permit(key.target, key.party.client(), from_here) {
             self.settings.metrics.udp.destinations_refused.increment();
             let limit = &self.limits.destination;
             limit.debug(&subject, "datagram dropped", Some(&error));
@@ -199,6 +207,8 @@ impl Udp {
                 frontend,
                 reply_to,
                 _permit: permit,
+                spp: None,
+                silence: Silence::new(),
                 bytes_upstream: 0,
                 bytes_downstream: 0,
             })
@@ -263,7 +273,7 @@ impl Udp {
     }
 
     /// Sends what is admitted, flow by flow, in order within each.
-    fn send_admitted(&mut self) {
+    pub(super) fn send_admitted(&mut self) {
         let mut admitted = std::mem::take(&mut self.admitted);
         admitted.sort_by_key(|datagram| datagram.flow);
         for run in admitted.chunk_by(|a, b| a.flow == b.flow) {
@@ -327,17 +337,6 @@ impl Udp {
                 );
             }
         }
-    }
-}
-
-/// The client and where the payload begins.
-fn decode(datagram: &[u8], trust: Trust) -> Result<(Origin, usize), HeaderError> {
-    match header::decode(datagram, Transport::Datagram)? {
-        Decoded::Complete { header, consumed } => {
-            trust.check(&header)?;
-            Ok((header.origin, consumed))
-        }
-        Decoded::Partial => Err(HeaderError::Truncated),
     }
 }
 

@@ -130,7 +130,9 @@ impl Udp {
             .iter()
             .find(|&(_, &id)| listeners[id as usize].flows == 0);
         let (&key, _) = unused?;
-        self.redirected.remove(&key)
+        let id = self.redirected.remove(&key)?;
+        self.mode.forget(id);
+        Some(id)
     }
 }
 

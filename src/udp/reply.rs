@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Udp;
 use super::flow::{FlowId, FrontendId};
+use super::mode::SppBytes;
 use crate::addr::PeerAddr;
 use crate::sys::mmsg::{BATCH_MAX, Outgoing};
 
@@ -67,7 +68,12 @@ impl Udp {
                 flow.state.bytes_downstream += bytes;
                 self.destinations.truncate(filled);
                 self.destinations.resize(filled_now, flow.state.reply_to);
+                if let Some(header) = flow.state.spp {
+                    self.reply_headers.truncate(filled);
+                    self.reply_headers.resize(filled_now, header);
+                }
                 self.flows.answer(id, now);
+                self.heard_server(id, now);
                 filled_now
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -103,8 +109,9 @@ impl Udp {
         let mut sent = 0;
         while sent < count {
             let (replies, destinations) = (&self.replies, &self.destinations);
+            let headers = &self.reply_headers;
             let outgoing = |i: usize| Outgoing {
-                header: &[],
+                header: headers.get(sent + i).map_or(&[], SppBytes::as_slice),
                 payload: replies.payload(sent + i),
                 to: Some(destinations[sent + i]),
             };

@@ -2,8 +2,11 @@
 //!
 //! `SO_REUSEPORT` alone spreads datagrams by the *balancer's* address. One client that comes through two balancer sockets
 //! would then reach two shards, which would open two sockets with the same 4-tuple. So a small BPF program in the kernel
-//! hashes the *client's* address, which it reads out of the PROXY v2 header, and returns the shard's number. Datagrams
-//! without such a header go to shard 0, which drops and counts them (or, for LOCAL, forwards them).
+//! hashes the *client's* address, which it reads out of the header, and returns the shard's number. Datagrams without such
+//! a header go to shard 0, which drops and counts them (or, for LOCAL, forwards them).
+//!
+//! Where only the first datagram of a session has a header (`--udp-header v2-first`), those behind it are known by their
+//! peer alone. There, what `SO_REUSEPORT` does is right; `roam` tells what comes of a client on two shards.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,6 +16,7 @@ use libc::{
     BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W, BPF_X, BPF_XOR,
 };
 
+use crate::config::UdpHeader;
 use crate::sys::bpf::{Instruction, attach_reuseport, jump, statement};
 
 /// 2^32 divided by the golden ratio, odd: multiplying by it spreads close addresses (Knuth, TAOCP 3, 6.4).
@@ -27,16 +31,38 @@ const ADDRESSES: u32 = 16;
 const INET: u32 = 0x10;
 const INET6: u32 = 0x20;
 
+/// Where Simple Proxy Protocol has what: its magic number, then client (16), proxy (16), client port (2), proxy port (2).
+const SPP_MAGIC: u32 = 0x56EC;
+const SPP_CLIENT: u32 = 2;
+const SPP_PORT: u32 = 34;
+
 /// What a v4-mapped source begins with (RFC 4291, section 2.5.5.2): three words and their places.
 const MAPPED: [(u32, u32); 3] = [(ADDRESSES, 0), (ADDRESSES + 4, 0), (ADDRESSES + 8, 0xFFFF)];
 
-/// Attaches the program to the reuseport group of `socket`, whose members are the shards' sockets in order.
+/// Has datagrams with this header steered in the reuseport group of `socket`, whose members are the shards' sockets in
+/// order.
 ///
 /// # Errors
 ///
 /// As `setsockopt(2)`.
-pub(crate) fn attach(socket: impl AsFd, shards: u32) -> io::Result<()> {
-    attach_reuseport(socket, &program(shards))
+pub(crate) fn attach(socket: impl AsFd, shards: u32, header: UdpHeader) -> io::Result<()> {
+    match header {
+        UdpHeader::V2 => attach_reuseport(socket, &program(shards)),
+        UdpHeader::V2First => Ok(()),
+        UdpHeader::Spp => attach_reuseport(socket, &program_spp(shards)),
+    }
+}
+
+/// IPv4 clients are v4-mapped in every header, so there is one way only to write a client.
+fn program_spp(shards: u32) -> Vec<Instruction> {
+    let client = [0, 4, 8, 12].map(|at| SPP_CLIENT + at);
+    let mut program = vec![
+        statement(BPF_LD | BPF_H | BPF_ABS, 0),
+        jump(BPF_JMP | BPF_JEQ | BPF_K, SPP_MAGIC, 1, 0),
+        statement(BPF_RET | BPF_K, 0),
+    ];
+    program.extend(hash(&client, SPP_PORT, shards));
+    program
 }
 
 fn program(shards: u32) -> Vec<Instruction> {
@@ -94,11 +120,15 @@ mod tests {
     use super::*;
     use socket2::{Domain, SockAddr, Socket, Type};
     use std::collections::{HashMap, HashSet};
-    use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
     use std::time::Duration;
 
     /// A group of sockets as the shards have them, on a port of the kernel's choice.
     fn group(shards: usize, listen: &str) -> (Vec<UdpSocket>, SocketAddr) {
+        group_for(UdpHeader::V2, shards, listen)
+    }
+
+    fn group_for(header: UdpHeader, shards: usize, listen: &str) -> (Vec<UdpSocket>, SocketAddr) {
         let mut addr: SocketAddr = listen.parse().expect("an address");
         let sockets: Vec<UdpSocket> = (0..shards)
             .map(|_| {
@@ -114,7 +144,7 @@ mod tests {
                 socket
             })
             .collect();
-        attach(&sockets[0], shards as u32).expect("a valid program");
+        attach(&sockets[0], shards as u32, header).expect("a valid program");
         (sockets, addr)
     }
 
@@ -142,9 +172,27 @@ mod tests {
         header
     }
 
+    fn header_spp(client: Ipv6Addr, port: u16) -> Vec<u8> {
+        let mut header = vec![0x56, 0xEC];
+        header.extend(client.octets());
+        header.extend([0; 16]);
+        header.extend(port.to_be_bytes());
+        header.extend(443u16.to_be_bytes());
+        header
+    }
+
     /// Sends from a fresh socket (so the kernel's own choice would vary) and tells which member received.
     fn receiver(sockets: &[UdpSocket], to: SocketAddr, datagram: &[u8]) -> usize {
         let sender = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        receiver_from(&sender, sockets, to, datagram)
+    }
+
+    fn receiver_from(
+        sender: &UdpSocket,
+        sockets: &[UdpSocket],
+        to: SocketAddr,
+        datagram: &[u8],
+    ) -> usize {
         sender
             .send_to(datagram, ("127.0.0.1", to.port()))
             .expect("sent");
@@ -199,6 +247,55 @@ mod tests {
             reached.insert(shard);
         }
         assert_eq!(reached.len(), 4);
+    }
+
+    #[test]
+    fn a_client_of_simple_proxy_protocol_always_reaches_the_same_shard_and_clients_spread() {
+        for listen in ["127.0.0.1:0", "[::]:0"] {
+            let (sockets, to) = group_for(UdpHeader::Spp, 4, listen);
+            let mut counts = HashMap::new();
+            for n in 0..200u16 {
+                for (family, ip) in [
+                    (4, Ipv4Addr::new(203, 0, 113, n as u8).to_ipv6_mapped()),
+                    (6, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)),
+                ] {
+                    let header = header_spp(ip, 40_000 + n);
+                    let first = receiver(&sockets, to, &header);
+                    assert_eq!(receiver(&sockets, to, &header), first, "{ip} moved");
+                    *counts.entry((family, first)).or_insert(0) += 1;
+                }
+            }
+            assert_eq!(counts.len(), 8, "{counts:?}");
+            assert!(counts.values().all(|&n| n > 20), "uneven: {counts:?}");
+        }
+        let (sockets, to) = group_for(UdpHeader::Spp, 3, "127.0.0.1:0");
+        let whole = header_spp(Ipv6Addr::LOCALHOST, 7);
+        for datagram in [
+            &b""[..],
+            b"hello",
+            &whole[..35],
+            &header_v4([1, 2, 3, 4], 5),
+        ] {
+            assert_eq!(receiver(&sockets, to, datagram), 0);
+        }
+    }
+
+    #[test]
+    fn with_headers_on_first_datagrams_a_peer_always_reaches_the_same_shard_and_peers_spread() {
+        for listen in ["127.0.0.1:0", "[::]:0"] {
+            let (sockets, to) = group_for(UdpHeader::V2First, 4, listen);
+            let mut reached = HashSet::new();
+            for n in 0..64 {
+                let peer = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+                let header = header_v4([203, 0, 113, n], 40_000);
+                let shard = receiver_from(&peer, &sockets, to, &header);
+                for datagram in [&b""[..], b"hello", &header_v6(7, 7)] {
+                    assert_eq!(receiver_from(&peer, &sockets, to, datagram), shard);
+                }
+                reached.insert(shard);
+            }
+            assert_eq!(reached.len(), 4);
+        }
     }
 
     #[test]

@@ -4,6 +4,10 @@ mod addresses;
 mod balancers;
 mod capacity;
 mod crowd;
+mod first;
+mod first_limits;
+mod first_sessions;
+mod first_shards;
 mod idle;
 mod lists;
 mod log;
@@ -13,6 +17,7 @@ mod payload;
 mod refused;
 mod reply_path;
 mod server;
+mod spp;
 
 use crate::harness::Header;
 use crate::namespace::TestResult;

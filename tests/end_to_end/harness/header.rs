@@ -1,5 +1,5 @@
-//! PROXY headers, made by hand from HAProxy's `doc/proxy-protocol.txt`: the crate has a decoder only, and its tests
-//! should not believe it.
+//! PROXY headers, made by hand from HAProxy's `doc/proxy-protocol.txt`, and headers of Cloudflare's Simple Proxy Protocol:
+//! the crate has decoders only, and its tests should not believe them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -60,6 +60,22 @@ impl Header {
         bytes.push(0x00); // UNSPEC, UNSPEC
         bytes.extend([0, 0]); // length
         Self(bytes)
+    }
+
+    /// Simple Proxy Protocol; IPv4 addresses are v4-mapped in it.
+    pub(crate) fn spp(client: &str, proxy: &str) -> TestResult<Self> {
+        let (client, proxy): (SocketAddr, SocketAddr) = (client.parse()?, proxy.parse()?);
+        let mut bytes = vec![0x56, 0xEC]; // magic number
+        for ip in [client.ip(), proxy.ip()] {
+            bytes.extend(match ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+                IpAddr::V6(ip) => ip.octets(),
+            });
+        }
+        for port in [client.port(), proxy.port()] {
+            bytes.extend(port.to_be_bytes());
+        }
+        Ok(Self(bytes))
     }
 
     /// Any bytes at all.
