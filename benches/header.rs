@@ -1,14 +1,19 @@
-//! How long decoding a header takes, next to the crates `ppp` and `proxy-protocol` on the same bytes.
+//! How long decoding a header takes, next to the crates `ppp` and `proxy-protocol` on the same bytes; and finding out whose
+//! a datagram without one is.
 //!
 //! The other crates do less with TLVs: `proxy-protocol` skips them, and `ppp` reads them only when asked ("ppp and its
 //! TLVs") and verifies no checksum ("ppp, its TLVs and the checksum" adds that with the code this crate uses, on a copy
 //! with the field zeroed, which is how a user of `ppp` would do it).
 
 use std::hint::black_box;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use glommproxy::header::{Decoded, Origin, Tlv, Transport, decode};
+use glommproxy::addr::{ClientAddr, PeerAddr};
+use glommproxy::header::{Decoded, Origin, Tlv, Transport, decode, spp};
+use glommproxy::udp::binding::{Bindings, Downstream, Session};
+use glommproxy::udp::flow::Party;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const INET: [u8; 12] = [198, 51, 100, 27, 192, 0, 2, 10, 0xDB, 0x0C, 0x69, 0x87];
@@ -91,6 +96,64 @@ fn v2_with_tlvs(c: &mut Criterion) {
             ("ppp, its TLVs and the checksum", ppp_v2_checked),
         ],
     );
+}
+
+/// The other crates do not have it.
+fn simple_proxy_protocol(c: &mut Criterion) {
+    let mut mapped = [0; 16];
+    mapped[10..].copy_from_slice(&[0xFF, 0xFF, 198, 51, 100, 27]);
+    for (name, client) in [("SPP, IPv4", &mapped), ("SPP, IPv6", &[0x20; 16])] {
+        let header = [
+            &[0x56, 0xEC],
+            client.as_slice(),
+            &[0x20; 16],
+            &[0xDB, 0x0C, 0x69, 0x87],
+        ]
+        .concat();
+        let datagram = [header.as_slice(), &[0; 100]].concat();
+        assert!(ours_spp(&datagram).is_some());
+        c.bench_function(name, |b| b.iter(|| ours_spp(black_box(&datagram))));
+    }
+}
+
+#[inline(never)]
+fn ours_spp(bytes: &[u8]) -> Outcome {
+    let header = spp::decode(bytes).ok()?;
+    outcome(header.source.ip(), header.source.port(), spp::LEN)
+}
+
+/// A datagram behind the first: no header to be found, and its client looked up by its peer.
+fn without_header(c: &mut Criterion) {
+    const PEERS: u32 = 16_384;
+    let now = Instant::now();
+    let peer = |n: u32| {
+        let ip = Ipv4Addr::from(0xC000_0200 | n >> 10);
+        PeerAddr::new(SocketAddr::new(ip.into(), 10_000 + (n % 1024) as u16))
+    };
+    let from = |n: u32| Downstream {
+        peer: peer(n),
+        frontend: 0,
+    };
+    let mut bindings = Bindings::new(PEERS as usize, Duration::from_secs(60));
+    for n in 0..PEERS {
+        let source = SocketAddr::new(Ipv4Addr::from(0xCB00_7100 + n).into(), 4000);
+        if let Ok(client) = ClientAddr::believe(source, peer(n)) {
+            let session = Session {
+                party: Party::Client(client),
+                destination: Some(source),
+            };
+            bindings.bind(from(n), session, now);
+        }
+    }
+    let payload = [0x5A; 100];
+    let mut n = 0;
+    c.bench_function("v2-first, without header, 16,384 peers", |b| {
+        b.iter(|| {
+            n = (n + 7919) % PEERS;
+            let absent = decode(black_box(&payload), Transport::Datagram).is_err();
+            (absent, bindings.find(from(n), now).is_some())
+        });
+    });
 }
 
 fn compare(c: &mut Criterion, name: &str, header: &[u8], others: &[Decoder]) {
@@ -233,5 +296,12 @@ fn with_checksum(mut header: Vec<u8>) -> Vec<u8> {
     header
 }
 
-criterion_group!(header, v1, v2, v2_with_tlvs);
+criterion_group!(
+    header,
+    v1,
+    v2,
+    v2_with_tlvs,
+    simple_proxy_protocol,
+    without_header
+);
 criterion_main!(header);

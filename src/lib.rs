@@ -15,11 +15,11 @@
 //! ```
 //!
 //! Shards share nothing. Each has its own listening sockets (`SO_REUSEPORT`), and the kernel spreads the load: TCP
-//! connections by 4-tuple, UDP datagrams by *client* ([`udp`], `steer`). The [`coordinator`] tells them of new lists and
-//! server addresses over one glommio shared channel each, and a shard swaps them between two events: no locks. What a
-//! shard counts ([`metrics`]) it alone writes. The exception are the [`limits`] of connections, which are worth nothing
-//! unless they hold for the process: who sets them pays an atomic, or a short lock, for each connection or flow that begins
-//! or ends.
+//! connections by 4-tuple, UDP datagrams by *client* ([`udp`], `steer`), or by peer where only first datagrams name the
+//! client. The [`coordinator`] tells them of new lists and server addresses over one glommio shared channel each, and a
+//! shard swaps them between two events: no locks. What a shard counts ([`metrics`]) it alone writes. The exception are the
+//! [`limits`] of connections, which are worth nothing unless they hold for the process: who sets them pays an atomic, or a
+//! short lock, for each connection or flow that begins or ends.
 //!
 //! A shard with little to do moves to the CPU on which packets arrive, and goes home when they queue up
 //! (`shard::locality`).
@@ -46,10 +46,14 @@
 //!
 //! # The path of a datagram
 //!
-//! Up to 64 datagrams a system call → is the peer allowed? → its header → its flow, found by client and server, or made, if
-//! the client may have one: one connected, spoofed socket (and one to listen with, if the client is on this host:
-//! `transparent::own_host`) → all datagrams of a flow in one system call. Replies of all flows are gathered and leave in
-//! one system call, each to the latest peer address of its flow, from the address that peer wrote to.
+//! Up to 64 datagrams a system call → is the peer allowed? → its header, or whom an earlier one bound its peer to
+//! ([`udp::binding`]) → its flow, found by client and server, or made, if the client may have one: one connected, spoofed
+//! socket (and one to listen with, if the client is on this host: `transparent::own_host`) → all datagrams of a flow in one
+//! system call. Replies of all flows are gathered and leave in one system call, each to the latest peer address of its flow,
+//! from the address that peer wrote to, behind the client's own header where the format wants it back ([`header::spp`]).
+//!
+//! With headers on first datagrams only, a client can have flows on two shards, with two sockets of one 4-tuple; `udp::roam`
+//! tells who gets the replies.
 //!
 //! # Limits
 //!
@@ -61,7 +65,7 @@
 //! | rules for servers' former addresses | those of the last 8 changes |
 //! | a TCP direction that the far side does not read | 64 KiB, or one pipe (1 MiB) |
 //! | pipes of a shard | 256, of which 64 are kept when idle |
-//! | UDP flows | `--max-flows`; never-answered ones go first |
+//! | UDP flows, and peers bound to clients | `--max-flows` each; never-answered ones go first |
 //! | TCP connections | `--max-connections`; further ones wait in the backlog |
 //! | connections and flows of a client, new ones a second | `--max-connections-per-client`, `--new-connections-per-second` |
 //! | clients whose new connections are remembered | 131,072 a second; those beyond are let in |

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
 
 use glommproxy::addr::{ClientAddr, PeerAddr};
-use glommproxy::header::{Decoded, Origin, Transport, decode};
+use glommproxy::header::{Decoded, Origin, Transport, decode, spp};
 use glommproxy::subnets::SubnetSet;
 use glommproxy::trust::Trust;
 
@@ -146,6 +146,15 @@ fn waiting_and_refusing_allocate_nothing() {
         allocations_in(|| decode(announces_too_much, Transport::Stream).is_err()),
         0
     );
+}
+
+#[test]
+fn simple_proxy_protocol_allocates_nothing() {
+    let header = [&b"\x56\xEC"[..], &[0x20; 36]].concat();
+    assert_eq!(allocations_in(|| spp::decode(&header).is_ok()), 0);
+    for cut in 0..header.len() {
+        assert_eq!(allocations_in(|| spp::decode(&header[..cut]).is_err()), 0);
+    }
 }
 
 #[test]
