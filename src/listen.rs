@@ -13,6 +13,7 @@ use crate::addr::{Frontend, ListenAddr};
 use crate::config::UdpHeader;
 use crate::sys::sockopt::IntOption;
 use crate::transparent::set_stream_options;
+use crate::udp::segments::ask_for_pieces;
 use crate::udp::steer;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
@@ -158,10 +159,16 @@ fn bind_group(addr: &mut ListenAddr, kind: Type, manner: Manner) -> Result<Vec<S
             set_datagram_options(socket, addr.0, transparent).map_err(failed)?;
         }
     }
-    if kind == Type::DGRAM
-        && let [first, _, ..] = sockets.as_slice()
-    {
-        steer::attach(first, shards as u32, header).map_err(failed)?;
+    if kind == Type::DGRAM {
+        if let [first, _, ..] = sockets.as_slice() {
+            steer::attach(first, shards as u32, header).map_err(failed)?;
+        }
+        // A piece is steered whole, by its first header. From a balancer that has one socket for many clients it may hold
+        // those of other shards, unless these are chosen by peer. (What a sender on this host has joined is steered whole
+        // unasked. What comes from a network card the kernel joins only for sockets that ask.)
+        if shards == 1 || header == UdpHeader::V2First {
+            sockets.iter().for_each(ask_for_pieces);
+        }
     }
     Ok(sockets)
 }

@@ -13,6 +13,7 @@ mod redirect;
 mod refuse;
 mod reply;
 mod roam;
+pub(crate) mod segments;
 pub(crate) mod steer;
 
 use std::collections::VecDeque;
@@ -35,6 +36,7 @@ use self::purge::Purge;
 pub(crate) use self::redirect::REDIRECTED_MAX;
 use self::redirect::Redirected;
 use self::roam::Silence;
+use self::segments::SegmentLimit;
 use crate::addr::{PeerAddr, ShardFrontend};
 use crate::config::UdpHeader;
 use crate::destination::Destinations;
@@ -44,7 +46,7 @@ use crate::metrics::ShardMetrics;
 use crate::shard::admission::Admission;
 use crate::shard::lists::Lists;
 use crate::shard::readiness::{Readiness, ReadyQueue, Watched};
-use crate::sys::mmsg::{Destination, Inbox, LocalAddr, Outbox};
+use crate::sys::mmsg::{Destination, Inbox, LocalAddr, Outbox, Span};
 use crate::transparent::Dialer;
 use crate::trust::Trust;
 
@@ -91,10 +93,16 @@ pub(crate) struct Udp {
     /// Datagrams of the inbox that are admitted and not yet sent on.
     admitted: Vec<Admitted>,
     replies: Inbox,
-    /// Where each reply of the batch goes.
+    /// Where the replies in each place go.
     destinations: Vec<Destination>,
-    /// What each reply of the batch begins with, if replies have a header.
+    /// What the replies in each place begin with, if replies have a header.
     reply_headers: Vec<SppBytes>,
+    /// Replies that are fetched and not yet sent on.
+    fetched: Vec<Span>,
+    /// Towards the servers: what all routes there take …
+    segments_upstream: SegmentLimit,
+    /// … and towards the balancers.
+    segments_downstream: SegmentLimit,
     /// The flows being served, of those that were ready.
     serving: VecDeque<FlowId>,
     limits: Limits,
@@ -134,12 +142,11 @@ struct FlowState {
     bytes_downstream: u64,
 }
 
-/// An admitted datagram: its flow, its place in the inbox, and where its payload begins.
+/// An admitted datagram: its flow, and where in the inbox its payload is.
 #[derive(Clone, Copy)]
 struct Admitted {
     flow: FlowId,
-    place: usize,
-    payload_at: usize,
+    payload: Span,
 }
 
 /// One for each line that may repeat with every datagram.
@@ -200,6 +207,9 @@ impl Udp {
             replies: Inbox::of_payloads(),
             destinations: Vec::new(),
             reply_headers: Vec::new(),
+            fetched: Vec::new(),
+            segments_upstream: SegmentLimit::ANY,
+            segments_downstream: SegmentLimit::ANY,
             serving: VecDeque::new(),
             limits: Limits::new(),
         })

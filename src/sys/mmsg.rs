@@ -1,18 +1,24 @@
-//! Batches of datagrams: `recvmmsg(2)` and `sendmmsg(2)` with addresses and packet information (ip(7), ipv6(7)).
+//! Batches of datagrams: `recvmmsg(2)` and `sendmmsg(2)` with addresses and packet information (ip(7), ipv6(7)), and
+//! with neighbours of one length in one piece (udp(7), `UDP_GRO` and `UDP_SEGMENT`).
 
 mod address;
+mod control;
 mod inbox;
 mod original;
 mod outbox;
 mod pktinfo;
+mod segments;
+#[cfg(test)]
+mod tests;
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use self::inbox::Inbox;
-pub(crate) use self::outbox::Outbox;
+pub(crate) use self::outbox::{Outbox, Refused};
+pub(crate) use self::segments::Span;
 
-/// Datagrams of one system call.
+/// Datagrams of one system call, or pieces of several.
 pub(crate) const BATCH_MAX: usize = 64;
 
 /// The local end of a datagram: where the peer wrote to, and where a reply has to come from.
@@ -23,16 +29,6 @@ pub(crate) struct LocalAddr {
     pub(crate) interface: u32,
 }
 
-/// A datagram that came in.
-#[derive(Debug)]
-pub(crate) struct Received<'a> {
-    pub(crate) payload: &'a [u8],
-    /// The sender, as the kernel tells it (v4-mapped on dual-stack sockets).
-    pub(crate) from: Option<SocketAddr>,
-    /// Told if the socket has one of the `PKTINFO` options.
-    pub(crate) local: Option<LocalAddr>,
-}
-
 /// A datagram to send.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
@@ -41,10 +37,12 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) payload: &'a [u8],
     /// None on a connected socket.
     pub(crate) to: Option<Destination>,
+    /// Datagrams up to this length may leave in one piece with others; 0: none may.
+    pub(crate) segment_max: usize,
 }
 
 /// Where to, and from which local address.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) to: SocketAddr,
     pub(crate) from: Option<LocalAddr>,
@@ -61,149 +59,27 @@ unsafe impl Zeroable for libc::sockaddr_storage {}
 // SAFETY: as above.
 unsafe impl Zeroable for libc::mmsghdr {}
 // SAFETY: as above.
-unsafe impl Zeroable for [libc::iovec; 2] {}
+unsafe impl Zeroable for libc::iovec {}
 // SAFETY: an array of bytes.
-unsafe impl Zeroable for pktinfo::Control {}
+unsafe impl Zeroable for control::Control {}
 
-fn zeroed<T: Zeroable>() -> Vec<T> {
-    // SAFETY: all-zero is a valid `Zeroable`.
-    std::iter::repeat_with(|| unsafe { mem::zeroed() })
-        .take(BATCH_MAX)
-        .collect()
+// === impl Outgoing ===
+
+impl<'a> Outgoing<'a> {
+    /// What it consists of.
+    fn parts(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let header = Some(self.header).filter(|header| !header.is_empty());
+        header.into_iter().chain([self.payload])
+    }
+
+    fn len(&self) -> usize {
+        self.header.len() + self.payload.len()
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sys::sockopt::IntOption;
-    use std::io;
-    use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
-
-    fn pair() -> (UdpSocket, UdpSocket) {
-        let a = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-        let b = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-        a.connect(b.local_addr().expect("bound")).expect("loopback");
-        (a, b)
-    }
-
-    #[test]
-    fn batches_keep_order_sizes_and_senders() {
-        let (a, b) = pair();
-        IntOption::PKTINFO_V4.set(&b, 1).expect("known option");
-        let payloads: Vec<Vec<u8>> = [0usize, 1, 1200, 65_507]
-            .iter()
-            .map(|&n| vec![n as u8; n])
-            .collect();
-        let mut outbox = Outbox::new();
-        let sent = outbox.send(&a, payloads.len(), |i| Outgoing {
-            header: &[],
-            payload: &payloads[i],
-            to: None,
-        });
-        assert_eq!(sent.expect("sent"), payloads.len());
-
-        let mut inbox = Inbox::with_addresses();
-        assert_eq!(inbox.receive(&b, 60, 4).expect("received"), 4);
-        for (i, payload) in payloads.iter().enumerate() {
-            let datagram = inbox.get(60 + i);
-            assert_eq!(datagram.payload, payload);
-            assert_eq!(datagram.from, Some(a.local_addr().expect("bound")));
-            assert_eq!(
-                datagram.local,
-                Some(LocalAddr {
-                    ip: Ipv4Addr::LOCALHOST.into(),
-                    interface: 0
-                })
-            );
-        }
-        let empty = inbox.receive(&b, 0, BATCH_MAX).expect_err("nothing left");
-        assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
-    }
-
-    #[test]
-    fn a_header_goes_ahead_of_its_payload() {
-        let (a, b) = pair();
-        let datagrams: [(&[u8], &[u8]); 5] = [
-            (b"", b"bare"),
-            (b"header ", b"payload"),
-            (b"header", b""),
-            (b"", b""),
-            (b"another ", b"payload"),
-        ];
-        let mut outbox = Outbox::new();
-        // A second time, over what the first has left in its place.
-        for shift in [0, 1] {
-            let datagram = |i: usize| datagrams[(i + shift) % datagrams.len()];
-            let sent = outbox.send(&a, datagrams.len(), |i| Outgoing {
-                header: datagram(i).0,
-                payload: datagram(i).1,
-                to: None,
-            });
-            assert_eq!(sent.expect("sent"), datagrams.len());
-            let mut inbox = Inbox::of_payloads();
-            let received = inbox.receive(&b, 0, BATCH_MAX).expect("received");
-            assert_eq!(received, datagrams.len());
-            for i in 0..received {
-                let (header, payload) = datagram(i);
-                assert_eq!(inbox.payload(i), [header, payload].concat());
-            }
-        }
-    }
-
-    #[test]
-    fn replies_leave_from_the_address_asked_for() {
-        for (bound, client, from) in [
-            ("0.0.0.0:0", "127.0.0.1:0", IpAddr::from([127, 0, 0, 9])),
-            ("[::]:0", "127.0.0.1:0", IpAddr::from([127, 0, 0, 9])),
-            ("[::]:0", "[::1]:0", IpAddr::V6(Ipv6Addr::LOCALHOST)),
-        ] {
-            let server = UdpSocket::bind(bound).expect("loopback");
-            let client = UdpSocket::bind(client).expect("loopback");
-            let to = client.local_addr().expect("bound");
-            // A dual-stack socket knows IPv4 peers by their mapped addresses.
-            let to = match (bound, to) {
-                ("[::]:0", SocketAddr::V4(v4)) => {
-                    SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
-                }
-                (_, to) => to,
-            };
-            let destination = Destination {
-                to,
-                from: Some(LocalAddr {
-                    ip: from,
-                    interface: 0,
-                }),
-            };
-            let sent = Outbox::new().send(&server, 1, |_| Outgoing {
-                header: &[],
-                payload: b"hi",
-                to: Some(destination),
-            });
-            assert_eq!(sent.expect("sent"), 1);
-            let (_, seen) = client.recv_from(&mut [0; 2]).expect("a reply");
-            assert_eq!(seen.ip(), from);
-        }
-    }
-
-    #[test]
-    fn the_local_address_of_mapped_datagrams_is_unmapped() {
-        let server = UdpSocket::bind("[::]:0").expect("loopback");
-        IntOption::PKTINFO_V6.set(&server, 1).expect("known option");
-        let client = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-        client
-            .send_to(
-                b"x",
-                ("127.0.0.7", server.local_addr().expect("bound").port()),
-            )
-            .expect("sent");
-        let mut inbox = Inbox::with_addresses();
-        assert_eq!(inbox.receive(&server, 0, 1).expect("received"), 1);
-        assert_eq!(
-            inbox.get(0).local,
-            Some(LocalAddr {
-                ip: [127, 0, 0, 7].into(),
-                interface: 0
-            })
-        );
-    }
+fn zeroed<T: Zeroable>(count: usize) -> Vec<T> {
+    // SAFETY: all-zero is a valid `Zeroable`.
+    std::iter::repeat_with(|| unsafe { mem::zeroed() })
+        .take(count)
+        .collect()
 }

@@ -28,12 +28,19 @@ impl IntOption {
         Self::new(libc::SOL_IPV6, libc::IPV6_RECVORIGDSTADDR);
     /// Receive buffer in bytes beyond `net.core.rmem_max`; needs CAP_NET_ADMIN (socket(7)).
     pub(crate) const RECEIVE_BUFFER_FORCE: Self = Self::new(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE);
-
+    /// Hand over datagrams of one length in one piece, if they came in one, and tell that length (udp(7)).
+    pub(crate) const RECEIVE_PIECES: Self = Self::new(libc::SOL_UDP, libc::UDP_GRO);
     /// Send buffer in bytes beyond `net.core.wmem_max`; needs CAP_NET_ADMIN (socket(7)).
     pub(crate) const SEND_BUFFER_FORCE: Self = Self::new(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE);
 
     const fn new(level: libc::c_int, name: libc::c_int) -> Self {
         Self { level, name }
+    }
+
+    /// Any other option.
+    #[cfg(test)]
+    pub(crate) const fn for_tests(level: libc::c_int, name: libc::c_int) -> Self {
+        Self::new(level, name)
     }
 
     /// Sets the option on a socket.

@@ -8,11 +8,12 @@ use super::binding::{Downstream, Session};
 use super::flow::{FlowId, FlowKey, FrontendId};
 use super::mode::Reading;
 use super::roam::Silence;
-use super::{Admitted, Exit, FlowState, Udp, reply_path};
+use super::segments::{Known, ask_for_pieces};
+use super::{Admitted, Exit, FlowState, Udp};
 use crate::addr::PeerAddr;
 use crate::header::{self, Decoded, Details, Transport};
 use crate::logging::{self, Subject};
-use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing};
+use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing, Refused, Span};
 use crate::transparent::{DialError, Upstream};
 
 impl Udp {
@@ -53,36 +54,24 @@ impl Udp {
         }
         let now = Instant::now();
         for place in 0..received {
-            self.admit(frontend, place, now);
+            self.admit_all(frontend, place, now);
         }
         self.send_admitted();
         self.set_expiry(now);
         received
     }
 
-    /// Finds or makes the flow of a datagram; drops and counts it if it may not pass.
-    fn admit(&mut self, frontend: FrontendId, place: usize, now: Instant) {
-        let metrics = &self.settings.metrics.udp;
-        let datagram = self.inbox.get(place);
-        let Some(from) = datagram.from else { return };
-        let peer = PeerAddr::new(from);
-        if !self.settings.lists.allow(peer) {
-            metrics.peers_refused.increment();
-            let message = "datagram dropped: the peer is not in the allow list";
-            let subject = self.subject(frontend, peer);
-            self.limits.peer.debug(&subject, message, None);
-            return;
-        }
-        let (mut frontend, mut reply_to) = (frontend, reply_path(from, datagram.local));
-        if self.settings.transparent {
-            let Some(redirected) = self.redirected(frontend, place, from) else {
-                return;
-            };
-            (frontend, reply_to) = redirected;
-        }
-        let downstream = Downstream { peer, frontend };
-        let payload = self.inbox.get(place).payload;
-        let Reading { speaker, former } = self.mode.read(payload, downstream, now);
+    /// Finds or makes the flow of a datagram from a peer that may send; drops and counts it if it may not pass. Returns
+    /// the header and the flow it led to, if others with that header are of that flow.
+    pub(super) fn admit(
+        &mut self,
+        datagram: Span,
+        downstream: Downstream,
+        reply_to: Destination,
+        now: Instant,
+    ) -> Option<Known> {
+        let bytes = self.inbox.bytes(datagram);
+        let Reading { speaker, former } = self.mode.read(bytes, downstream, now);
         let key = match &speaker {
             Ok(speaker) => self.key_or_complain(speaker.session, downstream),
             Err(refusal) => {
@@ -94,35 +83,37 @@ impl Udp {
             self.displace(former, downstream, key);
         }
         let (Ok(speaker), Some(key)) = (speaker, key) else {
-            return;
+            return None;
         };
         let flow = match self.flows.find(&key) {
             Some(flow) => {
                 self.flows.touch(flow, now);
                 self.heard_client(flow, speaker.is_new, now);
-                Some(flow)
+                flow
             }
-            None if speaker.payload_at.is_none() => None,
+            None if speaker.payload_at.is_none() => return None,
             None => {
-                let details = details(self.inbox.get(place).payload);
-                self.open(key, frontend, reply_to, details, now)
+                let details = details(self.inbox.bytes(datagram));
+                self.open(key, downstream.frontend, reply_to, details, now)?
             }
         };
-        let Some(flow) = flow else { return };
         if let Some(flow) = self.flows.get_mut(flow) {
             self.listeners[flow.state.frontend as usize].flows -= 1;
-            self.listeners[frontend as usize].flows += 1;
-            flow.state.frontend = frontend;
+            self.listeners[downstream.frontend as usize].flows += 1;
+            flow.state.frontend = downstream.frontend;
             flow.state.reply_to = reply_to;
             flow.state.spp = speaker.spp;
         }
-        if let Some(payload_at) = speaker.payload_at {
-            self.admitted.push(Admitted {
-                flow,
-                place,
-                payload_at,
-            });
-        }
+        let payload_at = speaker.payload_at?;
+        self.push_admitted(flow, datagram.behind(payload_at));
+        self.mode.has_header_on_each().then(|| Known {
+            header: datagram.first(payload_at),
+            flow,
+        })
+    }
+
+    pub(super) fn push_admitted(&mut self, flow: FlowId, payload: Span) {
+        self.admitted.push(Admitted { flow, payload });
     }
 
     /// The flow of a session.
@@ -255,7 +246,11 @@ impl Udp {
             let message = "the client's port could not be had, the kernel chose another";
             self.limits.port.debug(subject, message, Some(&error));
         }
-        Ok((OwnedFd::from(socket), other_ear.map(OwnedFd::from)))
+        let prepared = |socket| {
+            ask_for_pieces(&socket);
+            OwnedFd::from(socket)
+        };
+        Ok((prepared(socket), other_ear.map(prepared)))
     }
 
     /// Ends the flow that has to go first. Returns whether there was one.
@@ -275,7 +270,8 @@ impl Udp {
     /// Sends what is admitted, flow by flow, in order within each.
     pub(super) fn send_admitted(&mut self) {
         let mut admitted = std::mem::take(&mut self.admitted);
-        admitted.sort_by_key(|datagram| datagram.flow);
+        // By place within a flow, so that an unstable sort, which allocates nothing, keeps the order.
+        admitted.sort_unstable_by_key(|datagram| (datagram.flow, datagram.payload));
         for run in admitted.chunk_by(|a, b| a.flow == b.flow) {
             self.send_run(run);
         }
@@ -290,40 +286,42 @@ impl Udp {
         };
         let metrics = &self.settings.metrics.udp;
         let inbox = &self.inbox;
-        let payload = |datagram: &Admitted| &inbox.payload(datagram.place)[datagram.payload_at..];
         let mut rest = run;
         let mut refused_before = false;
         let mut failed = None;
         while !rest.is_empty() {
+            let segment_max = self.segments_upstream.len_max();
             let outgoing = |i: usize| Outgoing {
                 header: &[],
-                payload: payload(&rest[i]),
+                payload: inbox.bytes(rest[i].payload),
                 to: None,
+                segment_max,
             };
             match self.outbox.send(&flow.state.socket, rest.len(), outgoing) {
                 Ok(sent) => {
-                    let bytes = rest[..sent]
-                        .iter()
-                        .map(|datagram| payload(datagram).len() as u64)
-                        .sum();
+                    let lens = rest[..sent].iter().map(|datagram| datagram.payload.len());
+                    let bytes = lens.sum::<usize>() as u64;
                     flow.state.bytes_upstream += bytes;
                     metrics.datagrams_upstream.add(sent as u64);
                     metrics.bytes_upstream.add(bytes);
                     rest = &rest[sent..];
                     refused_before = false;
                 }
+                Err(refused) if self.segments_upstream.learn(&refused) => {}
                 // An answer to an earlier datagram: nobody listened. This one has not been sent yet.
-                Err(error)
+                Err(Refused { error, .. })
                     if error.kind() == io::ErrorKind::ConnectionRefused && !refused_before =>
                 {
                     metrics.upstream_errors.increment();
                     failed = Some(error);
                     refused_before = true;
                 }
-                Err(error) => {
-                    metrics.upstream_errors.increment();
+                Err(Refused {
+                    error, datagrams, ..
+                }) => {
+                    metrics.upstream_errors.add(datagrams as u64);
                     failed = Some(error);
-                    rest = &rest[1..];
+                    rest = &rest[datagrams..];
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::Udp;
 use super::flow::{FlowId, FrontendId};
 use super::mode::SppBytes;
 use crate::addr::PeerAddr;
-use crate::sys::mmsg::{BATCH_MAX, Outgoing};
+use crate::sys::mmsg::{BATCH_MAX, Outgoing, Refused};
 
 /// Replies of one flow before the other flows get a turn.
 const REPLIES_MAX: usize = 32;
@@ -22,9 +22,9 @@ impl Udp {
         let mut serving = std::mem::take(&mut self.serving);
         self.ready.take_all(&mut serving);
         if self.listeners.len() > 1 {
-            // A batch leaves through one listener.
+            // A batch leaves through one listener. An unstable sort allocates nothing.
             let frontend = |&id: &FlowId| self.flows.get(id).map(|flow| flow.state.frontend);
-            serving.make_contiguous().sort_by_key(frontend);
+            serving.make_contiguous().sort_unstable_by_key(frontend);
         }
         let (mut through, mut filled) = (0, 0);
         for &id in &serving {
@@ -34,12 +34,12 @@ impl Udp {
             };
             let frontend = flow.state.frontend;
             if frontend != through || filled == BATCH_MAX {
-                self.send_replies(through, filled);
+                self.send_replies(through);
                 (through, filled) = (frontend, 0);
             }
             filled = self.fetch(id, filled, now);
         }
-        self.send_replies(through, filled);
+        self.send_replies(through);
         serving.clear();
         self.serving = serving;
     }
@@ -62,10 +62,12 @@ impl Udp {
                     self.ready.push_back(id);
                 }
                 let filled_now = filled + received;
-                let bytes = (filled..filled_now)
-                    .map(|place| self.replies.payload(place).len() as u64)
-                    .sum::<u64>();
-                flow.state.bytes_downstream += bytes;
+                for place in filled..filled_now {
+                    for datagram in self.replies.datagrams(place) {
+                        flow.state.bytes_downstream += datagram.len() as u64;
+                        self.fetched.push(datagram);
+                    }
+                }
                 self.destinations.truncate(filled);
                 self.destinations.resize(filled_now, flow.state.reply_to);
                 if let Some(header) = flow.state.spp {
@@ -74,6 +76,9 @@ impl Udp {
                 }
                 self.flows.answer(id, now);
                 self.heard_server(id, now);
+                if (filled..filled_now).any(|place| self.replies.is_cut(place)) {
+                    self.note_cut();
+                }
                 filled_now
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -101,41 +106,49 @@ impl Udp {
         }
     }
 
-    /// Sends the replies in the first `count` places, all of flows of one frontend, each to its flow's latest peer address.
-    /// What the kernel refuses is counted and dropped: a send buffer of some megabytes is full only if the network is, and
-    /// then datagrams are lost anyway; waiting would hold up everybody else's.
-    fn send_replies(&mut self, frontend: FrontendId, count: usize) {
+    /// Sends the fetched replies, all of flows of one frontend, each to its flow's latest peer address. What the kernel
+    /// refuses is counted and dropped: a send buffer of some megabytes is full only if the network is, and then datagrams
+    /// are lost anyway; waiting would hold up everybody else's.
+    fn send_replies(&mut self, frontend: FrontendId) {
         let socket = self.listeners[frontend as usize].exit.socket();
-        let mut sent = 0;
-        while sent < count {
+        let mut fetched = std::mem::take(&mut self.fetched);
+        let metrics = &self.settings.metrics.udp;
+        let mut rest = fetched.as_slice();
+        while !rest.is_empty() {
             let (replies, destinations) = (&self.replies, &self.destinations);
             let headers = &self.reply_headers;
-            let outgoing = |i: usize| Outgoing {
-                header: headers.get(sent + i).map_or(&[], SppBytes::as_slice),
-                payload: replies.payload(sent + i),
-                to: Some(destinations[sent + i]),
-            };
-            match self.outbox.send(socket, count - sent, outgoing) {
-                Ok(taken) => {
-                    let lens =
-                        (sent..sent + taken).map(|place| replies.payload(place).len() as u64);
-                    self.settings
-                        .metrics
-                        .udp
-                        .datagrams_downstream
-                        .add(taken as u64);
-                    self.settings.metrics.udp.bytes_downstream.add(lens.sum());
-                    sent += taken;
+            let segment_max = self.segments_downstream.len_max();
+            let outgoing = |i: usize| {
+                let place = rest[i].place();
+                Outgoing {
+                    header: headers.get(place).map_or(&[], SppBytes::as_slice),
+                    payload: replies.bytes(rest[i]),
+                    to: Some(destinations[place]),
+                    segment_max,
                 }
-                Err(error) => {
-                    self.settings.metrics.udp.downstream_errors.increment();
-                    let subject = self.subject(frontend, PeerAddr::new(self.destinations[sent].to));
+            };
+            match self.outbox.send(socket, rest.len(), outgoing) {
+                Ok(sent) => {
+                    let lens = rest[..sent].iter().map(|reply| reply.len());
+                    metrics.datagrams_downstream.add(sent as u64);
+                    metrics.bytes_downstream.add(lens.sum::<usize>() as u64);
+                    rest = &rest[sent..];
+                }
+                Err(refused) if self.segments_downstream.learn(&refused) => {}
+                Err(Refused {
+                    error, datagrams, ..
+                }) => {
+                    metrics.downstream_errors.add(datagrams as u64);
+                    let to = self.destinations[rest[0].place()].to;
+                    let subject = self.subject(frontend, PeerAddr::new(to));
                     self.limits
                         .downstream
                         .debug(&subject, "cannot send a reply", Some(&error));
-                    sent += 1;
+                    rest = &rest[datagrams..];
                 }
             }
         }
+        fetched.clear();
+        self.fetched = fetched;
     }
 }

@@ -11,9 +11,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use socket2::Socket;
+
 use super::Udp;
 use super::binding::{Downstream, Session};
 use super::flow::{FlowId, FlowKey};
+use super::segments::ask_for_pieces;
 use crate::config::SourcePort;
 use crate::transparent::Upstream;
 
@@ -130,10 +133,12 @@ impl Udp {
         else {
             return Ok(());
         };
-        let socket = OwnedFd::from(socket);
         let readiness = &self.settings.readiness;
-        let watch = |socket| readiness.watch_queued(socket, &self.ready, id);
-        let other_ear = other_ear.map(OwnedFd::from).map(watch).transpose()?;
+        let watch = |socket: Socket| {
+            ask_for_pieces(&socket);
+            readiness.watch_queued(OwnedFd::from(socket), &self.ready, id)
+        };
+        let other_ear = other_ear.map(watch).transpose()?;
         flow.state.socket = watch(socket)?;
         flow.state.other_ear = other_ear;
         Ok(())

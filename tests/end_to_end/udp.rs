@@ -14,6 +14,7 @@ mod log;
 mod multi_homed;
 mod own_host;
 mod payload;
+mod pieces;
 mod refused;
 mod reply_path;
 mod server;

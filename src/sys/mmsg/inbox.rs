@@ -4,22 +4,24 @@ use std::cell::UnsafeCell;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
 use super::address::address;
+use super::control::{Control, messages};
 use super::original::original_destination;
-use super::pktinfo::{Control, local_address};
-use super::{BATCH_MAX, Received, zeroed};
+use super::pktinfo::local_address;
+use super::segments::{Datagrams, Span, segment_len};
+use super::{BATCH_MAX, LocalAddr, zeroed};
 
-/// The largest UDP datagram fits: 65,507 bytes over IPv4, 65,527 over IPv6.
+/// The largest UDP datagram fits: 65,507 bytes over IPv4, 65,527 over IPv6. A piece of several is not longer.
 const DATAGRAM_MAX: usize = 65_535;
 
 /// Distance of two receive buffers. Not a power of two: the headers of 64 datagrams would share one set of the cache.
 const STRIDE: usize = DATAGRAM_MAX + 1 + 192;
 
-/// Buffers for [`BATCH_MAX`] datagrams of any size. Memory is touched, and so used, only as far as datagrams reach.
+/// Buffers for [`BATCH_MAX`] datagrams of any size, or pieces of several. Memory is touched, and so used, only as far as
+/// datagrams reach.
 pub(crate) struct Inbox {
     bytes: Vec<UnsafeCell<u8>>,
     names: Vec<libc::sockaddr_storage>,
@@ -27,10 +29,10 @@ pub(crate) struct Inbox {
     headers: Vec<libc::mmsghdr>,
     /// Only pointed to, by `headers`.
     _vectors: Vec<libc::iovec>,
-    /// Whether senders and local addresses are asked for.
+    /// Whether senders are asked for.
     with_addresses: bool,
-    /// Places whose lengths the kernel has overwritten.
-    filled: Range<usize>,
+    /// Places whose lengths the kernel has overwritten, a bit each.
+    overwritten: u64,
 }
 
 // === impl Inbox ===
@@ -50,15 +52,15 @@ impl Inbox {
         // Zeroed memory of this size comes from the kernel untouched: 4 MiB of address space, resident only where
         // datagrams land.
         let bytes = into_cells(vec![0; BATCH_MAX * STRIDE]);
-        let mut names: Vec<libc::sockaddr_storage> = zeroed();
-        let mut controls: Vec<Control> = zeroed();
+        let mut names: Vec<libc::sockaddr_storage> = zeroed(BATCH_MAX);
+        let mut controls: Vec<Control> = zeroed(BATCH_MAX);
         let mut vectors: Vec<libc::iovec> = (0..BATCH_MAX)
             .map(|place| libc::iovec {
                 iov_base: bytes[place * STRIDE..].as_ptr().cast_mut().cast(),
                 iov_len: DATAGRAM_MAX,
             })
             .collect();
-        let mut headers: Vec<libc::mmsghdr> = zeroed();
+        let mut headers: Vec<libc::mmsghdr> = zeroed(BATCH_MAX);
         // The pointers hold for good: a vector's elements stay where they are when the vector moves. They are all made
         // from the vectors' own pointers, and the vectors are not written to otherwise.
         let (first_name, first_control) = (names.as_mut_ptr(), controls.as_mut_ptr());
@@ -67,9 +69,9 @@ impl Inbox {
             let header = &mut header.msg_hdr;
             header.msg_iov = first_vector.wrapping_add(place);
             header.msg_iovlen = 1;
+            header.msg_control = first_control.wrapping_add(place).cast();
             if with_addresses {
                 header.msg_name = first_name.wrapping_add(place).cast();
-                header.msg_control = first_control.wrapping_add(place).cast();
             }
         }
         Self {
@@ -79,12 +81,12 @@ impl Inbox {
             headers,
             _vectors: vectors,
             with_addresses,
-            filled: 0..BATCH_MAX,
+            overwritten: u64::MAX,
         }
     }
 
-    /// Receives up to `count` datagrams without waiting, into the places `start..start + count`. Returns how many came;
-    /// fewer than `count` means that the socket was empty.
+    /// Receives up to `count` datagrams, or pieces of several if the socket has the option `UDP_GRO`, without waiting,
+    /// into the places `start..start + count`. Returns how many came; fewer than `count` means that the socket was empty.
     ///
     /// # Errors
     ///
@@ -96,13 +98,7 @@ impl Inbox {
         count: usize,
     ) -> io::Result<usize> {
         assert!(start + count <= BATCH_MAX, "a batch beyond its buffers");
-        if self.with_addresses {
-            for place in self.filled.clone() {
-                let header = &mut self.headers[place].msg_hdr;
-                header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-                header.msg_controllen = size_of::<Control>() as _;
-            }
-        }
+        self.restore_lengths(places(start, count));
         // SAFETY:
         // - the descriptor is open for as long as `socket` is borrowed,
         // - `headers[start..start + count]` are in bounds, and all pointers in them are null or to vectors of this
@@ -119,43 +115,80 @@ impl Inbox {
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error());
         // Where a call fails halfway it may have touched the place behind those it counts.
-        self.filled = start..(start + received.as_ref().unwrap_or(&0) + 1).min(BATCH_MAX);
+        let touched = (received.as_ref().unwrap_or(&0) + 1).min(count);
+        self.overwritten |= places(start, touched);
         received
     }
 
-    /// The payload alone of the datagram in this place; for datagrams received without addresses.
-    pub(crate) fn payload(&self, place: usize) -> &[u8] {
-        let len = (self.headers[place].msg_len as usize).min(DATAGRAM_MAX);
-        let start = place * STRIDE;
-        let cells = &self.bytes[start..start + len];
+    /// Announces whole buffers again in these places, so far as the kernel has overwritten them.
+    fn restore_lengths(&mut self, places: u64) {
+        let mut left = self.overwritten & places;
+        self.overwritten &= !places;
+        while left != 0 {
+            let header = &mut self.headers[left.trailing_zeros() as usize].msg_hdr;
+            header.msg_controllen = size_of::<Control>() as _;
+            if self.with_addresses {
+                header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            }
+            left &= left - 1;
+        }
+    }
+
+    /// Who sent what is in this place, as the kernel tells it (v4-mapped on dual-stack sockets).
+    pub(crate) fn sender(&self, place: usize) -> Option<SocketAddr> {
+        if !self.with_addresses {
+            return None;
+        }
+        address(&self.names[place], self.headers[place].msg_hdr.msg_namelen)
+    }
+
+    /// Where it was sent to, if the socket has one of the `PKTINFO` options.
+    pub(crate) fn local_addr(&self, place: usize) -> Option<LocalAddr> {
+        messages(&self.headers[place].msg_hdr, &self.controls[place]).find_map(local_address)
+    }
+
+    /// Where it was sent to before it was redirected here, if the socket has one of the `ORIGINAL_DESTINATION` options.
+    pub(crate) fn original_destination(&self, place: usize) -> Option<SocketAddr> {
+        messages(&self.headers[place].msg_hdr, &self.controls[place]).find_map(original_destination)
+    }
+
+    /// Whether the kernel had to cut short what is in this place, or what it tells of it, so that nobody knows where its
+    /// datagrams end. Not to be expected: the buffers have room for everything that is asked for.
+    pub(crate) fn is_cut(&self, place: usize) -> bool {
+        self.headers[place].msg_hdr.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0
+    }
+
+    /// The datagrams in this place, of those the last calls of [`Inbox::receive`] filled: one, or those of a piece. None
+    /// if it [is cut](Inbox::is_cut).
+    pub(crate) fn datagrams(&self, place: usize) -> Datagrams {
+        if self.is_cut(place) {
+            return Datagrams::none();
+        }
+        let header = &self.headers[place];
+        let whole = Span {
+            place: place as u32,
+            start: 0,
+            end: header.msg_len.min(DATAGRAM_MAX as u32),
+        };
+        let segment_len = messages(&header.msg_hdr, &self.controls[place]).find_map(segment_len);
+        Datagrams::new(whole, segment_len)
+    }
+
+    /// The bytes of a datagram.
+    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
+        let first = span.place() * STRIDE;
+        let cells = &self.bytes[first + span.start as usize..first + span.end as usize];
         // SAFETY: the cells are written by the kernel only, during `receive`, which borrows this value mutably; while
         // the returned slice lives nothing writes to them. `UnsafeCell<u8>` has the layout of `u8`.
         unsafe { std::slice::from_raw_parts(cells.as_ptr().cast(), cells.len()) }
     }
+}
 
-    /// Where the datagram in this place was sent to, if the socket has one of the `ORIGINAL_DESTINATION` options.
-    pub(crate) fn original_destination(&self, place: usize) -> Option<SocketAddr> {
-        let header = &self.headers[place].msg_hdr;
-        original_destination(header, &self.controls[place])
-    }
-
-    /// The datagram in this place, of those the last calls of [`Inbox::receive`] filled.
-    pub(crate) fn get(&self, place: usize) -> Received<'_> {
-        let header = &self.headers[place].msg_hdr;
-        let (from, local) = if self.with_addresses {
-            (
-                address(&self.names[place], header.msg_namelen),
-                local_address(header, &self.controls[place]),
-            )
-        } else {
-            (None, None)
-        };
-        Received {
-            payload: self.payload(place),
-            from,
-            local,
-        }
-    }
+/// The places `start..start + count`, a bit each.
+fn places(start: usize, count: usize) -> u64 {
+    const { assert!(BATCH_MAX <= u64::BITS as usize) };
+    let bits = u64::MAX.checked_shr(u64::BITS - count as u32).unwrap_or(0);
+    bits.checked_shl(start as u32).unwrap_or(0)
 }
 
 fn into_cells(bytes: Vec<u8>) -> Vec<UnsafeCell<u8>> {

@@ -81,6 +81,11 @@ impl UdpBalancer {
         Ok(())
     }
 
+    /// The socket itself, for what the methods here do not do.
+    pub(crate) fn socket(&self) -> &UdpSocket {
+        &self.0
+    }
+
     /// The next reply.
     #[track_caller]
     pub(crate) fn receive(&self) -> TestResult<Datagram> {
