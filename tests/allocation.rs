@@ -1,23 +1,37 @@
-//! The hot paths allocate nothing: decoding a header, believing its source, looking addresses up.
+//! The hot paths allocate nothing: decoding a header, believing its source, looking addresses up, relaying datagrams.
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+#[path = "harness/namespace.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
+mod namespace;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use glommproxy::addr::{ClientAddr, PeerAddr};
+use glommproxy::config::{self, Startup};
+use glommproxy::coordinator;
 use glommproxy::header::{Decoded, Origin, Transport, decode, spp};
 use glommproxy::subnets::SubnetSet;
 use glommproxy::trust::Trust;
+use namespace::{TestResult, isolated};
+use rustix::process::{Signal, getpid, kill_process};
 
-/// The system's allocator, which counts what the calling thread asks of it: tests run side by side, each in a thread.
+/// The system's allocator, which counts what the calling thread asks of it: tests run side by side, each in a thread. And
+/// what all threads do, for the test that is alone in its process.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
+
+static ALL_ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -50,6 +64,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 fn count() {
+    ALL_ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
     ALLOCATIONS.with(|allocations| allocations.set(allocations.get() + 1));
 }
 
@@ -176,4 +191,82 @@ fn looking_up_allocates_nothing() {
             0
         );
     }
+}
+
+/// The whole proxy in this process, with a balancer and a server whose threads allocate nothing either. A shard does
+/// allocate when it goes to sleep, or looks after timers: so the datagrams come in bursts, and there are many to one sleep.
+#[test]
+fn relaying_a_datagram_allocates_nothing() -> TestResult {
+    isolated(|| {
+        const BURST: usize = 50;
+        const BURSTS: usize = 40;
+        const CLIENTS: usize = 10;
+
+        let server = UdpSocket::bind("127.0.0.1:0")?;
+        let target = server.local_addr()?.to_string();
+        // Nobody else is in this namespace.
+        let listen: SocketAddr = "127.0.0.1:25577".parse()?;
+        let proxy = thread::spawn(move || {
+            let words = [
+                "-p",
+                "udp",
+                "--setup-routes",
+                "--listeners",
+                "1",
+                "-l",
+                "127.0.0.1:25577",
+                "-4",
+            ];
+            let words = words.into_iter().map(Into::into).chain([target.into()]);
+            let Ok(Startup::Run(config)) = config::load(words, |_| None) else {
+                panic!("a good command line is refused");
+            };
+            coordinator::run(&config).map_err(|error| error.to_string())
+        });
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((len, from)) = server.recv_from(&mut buffer) {
+                let _ = server.send_to(&buffer[..len], from);
+            }
+        });
+
+        let balancer = UdpSocket::bind("127.0.0.1:0")?;
+        let datagrams: Vec<_> = (0..CLIENTS as u8)
+            .map(|n| {
+                let header = b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c\xC0\0\x02";
+                let rest = b"\xCB\x00\x71\x01\x0F\xA0\x01\xBB and the payload";
+                [&header[..], &[n + 1], rest].concat()
+            })
+            .collect();
+        let mut buffer = [0; 2048];
+        // It is not there at once.
+        balancer.set_read_timeout(Some(Duration::from_millis(50)))?;
+        while balancer.send_to(&datagrams[0], listen).is_err()
+            || balancer.recv(&mut buffer).is_err()
+        {}
+        balancer.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut relay = |bursts: usize| -> TestResult<usize> {
+            let before = ALL_ALLOCATIONS.load(Ordering::Relaxed);
+            for _ in 0..bursts {
+                for n in 0..BURST {
+                    balancer.send_to(&datagrams[n % CLIENTS], listen)?;
+                }
+                for _ in 0..BURST {
+                    balancer.recv(&mut buffer)?;
+                }
+            }
+            Ok(ALL_ALLOCATIONS.load(Ordering::Relaxed) - before)
+        };
+        // Flows are made, and queues grow to the size they keep.
+        relay(4)?;
+        let allocations = relay(BURSTS)?;
+        assert!(
+            allocations < BURST * BURSTS / 2,
+            "{allocations} allocations for {} datagrams",
+            BURST * BURSTS
+        );
+        kill_process(getpid(), Signal::TERM)?;
+        let ended = proxy.join().map_err(|_| "the proxy panicked")?;
+        Ok(ended?)
+    })
 }
