@@ -55,6 +55,13 @@
 //! With headers on first datagrams only, a client can have flows on two shards, with two sockets of one 4-tuple; `udp::roam`
 //! tells who gets the replies.
 //!
+//! The kernel's own layers are nearly all that a datagram costs. So neighbours of one length and one destination go through
+//! them in one *piece* (udp(7), `UDP_SEGMENT`), and who receives them notices nothing; pieces that come in (`UDP_GRO`) are
+//! taken apart, as each datagram has its own header (`udp::segments`, `sys::mmsg`). A route that refuses pieces gets
+//! datagrams. Of several shards that are steered by client none asks for pieces at its listeners: the kernel steers a piece
+//! whole, by the first header in it, and a balancer with one socket for many clients would mix them. (One on this host that
+//! sends in pieces does so all the same; then a client has flows on several shards.)
+//!
 //! # Limits
 //!
 //! | what | limit |
@@ -71,6 +78,7 @@
 //! | clients whose new connections are remembered | 131,072 a second; those beyond are let in |
 //! | a TCP connection without a byte | `--idle-timeout` |
 //! | one turn: accepts, bytes of a TCP direction (or rounds), replies of a flow, expiries, connections ended by a list or the clock | 64, 512 KiB (8), 32, 256, 64 |
+//! | datagrams of one piece, bytes of one; each of the datagrams counted above may be a piece | 64, 64 KiB |
 //! | listening ports | 4096 |
 //! | addresses and ports redirected to a UDP listener | 1024, those without flows make room |
 //! | log lines of one kind that repeat with every datagram or refusal | one a second and shard, with a count |
