@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 
 use super::log::Log;
@@ -214,6 +214,16 @@ impl Proxy {
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) -> TestResult {
         Ok(kill_process(self.pid(), signal)?)
+    }
+
+    /// Does something while the proxy is stopped, so that it finds all of it at once.
+    #[track_caller]
+    pub(crate) fn at_once(&self, work: impl FnOnce() -> TestResult) -> TestResult {
+        self.signal(Signal::STOP)?;
+        // The signal's way takes a moment, and the last of the threads tells.
+        waitid(WaitId::Pid(self.pid()), WaitIdOptions::STOPPED)?;
+        work()?;
+        self.signal(Signal::CONT)
     }
 
     /// Ends it as an operator would, and waits.

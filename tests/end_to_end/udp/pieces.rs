@@ -1,8 +1,6 @@
 //! Several datagrams in one piece (udp(7)): faster, and nothing else. Whoever is at either end, each datagram arrives as it
 //! was sent: whole, alone and in its order.
 
-use rustix::process::Signal;
-
 use super::header_of;
 use crate::harness::{Header, Pieces, Proxy, UdpBalancer, UdpServer};
 use crate::namespace::{TestResult, isolated, run};
@@ -115,12 +113,12 @@ fn a_server_that_takes_pieces_gets_them_from_whatever_came_at_once() -> TestResu
         let proxy = Proxy::udp(server.addr()?).start()?;
         let balancer = UdpBalancer::bind("127.0.0.1")?;
         let payloads = payloads(&[500, 500, 500, 20, 20, 0, 0, 31, 32, 32, 32, 3]);
-        // A stopped proxy finds them all at once.
-        proxy.signal(Signal::STOP)?;
-        for payload in &payloads {
-            balancer.send(&proxy, &header_of(CLIENT)?, payload)?;
-        }
-        proxy.signal(Signal::CONT)?;
+        proxy.at_once(|| {
+            for payload in &payloads {
+                balancer.send(&proxy, &header_of(CLIENT)?, payload)?;
+            }
+            Ok(())
+        })?;
         let received = pieces.receive_all(payloads.len())?;
         assert_eq!(received.concat(), payloads);
         let joined = [
@@ -177,13 +175,14 @@ fn a_balancer_that_takes_pieces_gets_them_whichever_flow_the_replies_are_of() ->
             server.expect(client, b"question")?;
         }
         let payloads = payloads(&[500, 500, 0, 500, 20]);
-        proxy.signal(Signal::STOP)?;
-        for client in clients {
-            for payload in &payloads {
-                server.send(client.parse()?, payload)?;
+        proxy.at_once(|| {
+            for client in clients {
+                for payload in &payloads {
+                    server.send(client.parse()?, payload)?;
+                }
             }
-        }
-        proxy.signal(Signal::CONT)?;
+            Ok(())
+        })?;
         let received = pieces.receive_all(2 * payloads.len())?;
         assert_eq!(received.concat(), [&payloads[..], &payloads].concat());
         let of_one = [&[500, 500][..], &[0], &[500, 20]];
@@ -208,20 +207,22 @@ fn datagrams_longer_than_the_mtu_pass_and_shorter_ones_still_in_one_piece() -> T
                 (&[1_400; 3], &[&[1_400, 1_400, 1_400]]),
             ] {
                 let payloads = payloads(lens_sent);
-                proxy.signal(Signal::STOP)?;
-                for payload in &payloads {
-                    balancer.send(&proxy, &header_of(CLIENT)?, payload)?;
-                }
-                proxy.signal(Signal::CONT)?;
+                proxy.at_once(|| {
+                    for payload in &payloads {
+                        balancer.send(&proxy, &header_of(CLIENT)?, payload)?;
+                    }
+                    Ok(())
+                })?;
                 let received = pieces.receive_all(payloads.len())?;
                 assert_eq!(received.concat(), payloads);
                 assert_eq!(lens(&received), joined);
 
-                proxy.signal(Signal::STOP)?;
-                for payload in &payloads {
-                    server.send(CLIENT.parse()?, payload)?;
-                }
-                proxy.signal(Signal::CONT)?;
+                proxy.at_once(|| {
+                    for payload in &payloads {
+                        server.send(CLIENT.parse()?, payload)?;
+                    }
+                    Ok(())
+                })?;
                 let replies = takes.receive_all(payloads.len())?;
                 assert_eq!(replies.concat(), payloads);
                 assert_eq!(lens(&replies), joined);
