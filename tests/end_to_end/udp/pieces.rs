@@ -6,6 +6,7 @@ use crate::harness::{Header, Pieces, Proxy, UdpBalancer, UdpServer};
 use crate::namespace::{TestResult, isolated, run};
 
 const CLIENT: &str = "192.0.2.1:4000";
+const OTHER: &str = "192.0.2.2:4000";
 const CLIENT_V6: &str = "[2001:db8::1]:4000";
 
 /// Datagrams of these lengths, none like another.
@@ -232,5 +233,109 @@ fn datagrams_longer_than_the_mtu_pass_and_shorter_ones_still_in_one_piece() -> T
         assert_eq!(exit.total("upstream_errors")?, 0);
         assert_eq!(exit.total("downstream_errors")?, 0);
         exit.expect_success()
+    })
+}
+
+/// The same header is on all replies of a client, and those of other clients at once have others.
+#[test]
+fn replies_with_headers_leave_in_one_piece_through_the_listener_of_their_client() -> TestResult {
+    isolated(|| {
+        let server = UdpServer::bind("127.0.0.1")?;
+        let proxy = Proxy::builder()
+            .listen("0.0.0.0:2001-2003")
+            .args(["-p", "udp", "--udp-header", "spp", "--listeners", "1"])
+            .args(["-4", &server.addr()?.to_string()])
+            .start()?;
+        let mut downstreams = Vec::new();
+        for port in [2001, 2002, 2003] {
+            let balancer = UdpBalancer::bind("127.0.0.1")?;
+            // It hears this listener and no other.
+            balancer.socket().connect(proxy.addr_on(port))?;
+            Pieces::of(balancer.socket())?;
+            let clients = [1, 2].map(|n| format!("192.0.2.{n}:{}", port + 2000));
+            for client in &clients {
+                let header = Header::spp(client, "203.0.113.1:443")?;
+                balancer.socket().send(header.bytes())?;
+                server.expect(client, b"")?;
+            }
+            downstreams.push((balancer, clients));
+        }
+        let payloads = payloads(&[500, 500, 0, 0, 500, 20]);
+        proxy.at_once(|| {
+            for payload in &payloads {
+                for client in downstreams.iter().flat_map(|(_, clients)| clients) {
+                    server.send(client.parse()?, payload)?;
+                }
+            }
+            Ok(())
+        })?;
+        for (balancer, clients) in &downstreams {
+            let replies = Pieces::of(balancer.socket())?.receive_all(2 * payloads.len())?;
+            let of_one = [&[538, 538, 38][..], &[38], &[538, 58]];
+            assert_eq!(lens(&replies), [of_one, of_one].concat());
+            let mut replies = replies.concat();
+            for client in clients {
+                let header = Header::spp(client, "203.0.113.1:443")?;
+                let (own, others) = replies
+                    .into_iter()
+                    .partition(|reply| reply.starts_with(header.bytes()));
+                replies = others;
+                assert_eq!(own, with_header(&header, &payloads));
+            }
+            assert!(replies.is_empty());
+        }
+        proxy.stop()?.expect_success()
+    })
+}
+
+#[test]
+fn a_piece_may_begin_a_session_and_go_on_with_it() -> TestResult {
+    isolated(|| {
+        // Pieces come to all of them whole.
+        for listeners in ["1", "3"] {
+            let server = UdpServer::bind("127.0.0.1")?;
+            let proxy = Proxy::udp(server.addr()?)
+                .args(["--udp-header", "v2-first", "--listeners", listeners])
+                .start()?;
+            let balancer = UdpBalancer::bind("127.0.0.1")?;
+            let pieces = Pieces::of(balancer.socket())?;
+            let (header, other_header) = (header_of(CLIENT)?, header_of(OTHER)?);
+            let len = header.bytes().len();
+            let bare = payloads(&[len + 100, len + 100, len + 100, 7]);
+            let short = payloads(&[100, 50]);
+
+            let first = [header.bytes(), &short[0]].concat();
+            let piece = [&[first.clone()][..], &bare].concat();
+            pieces.send(proxy.addr(), &piece)?;
+            server.expect(CLIENT, &short[0])?;
+            for payload in &bare {
+                server.expect(CLIENT, payload)?;
+            }
+
+            // Another client in the middle, and one header twice.
+            let other = [other_header.bytes(), &short[0]].concat();
+            let piece = [&first, &first, &bare[0], &other, &bare[1], &bare[3]];
+            pieces.send(proxy.addr(), &piece.map(Vec::clone))?;
+            server.expect(CLIENT, &short[0])?;
+            server.expect(CLIENT, &short[0])?;
+            server.expect(CLIENT, &bare[0])?;
+            server.expect(OTHER, &short[0])?;
+            server.expect(OTHER, &bare[1])?;
+            server.expect(OTHER, &bare[3])?;
+
+            // Headers alone are no datagrams for the server, however many of them there are.
+            let header = header.bytes().to_vec();
+            let piece = [header.clone(), header.clone(), short[1][..9].to_vec()];
+            pieces.send(proxy.addr(), &piece)?;
+            server.expect(CLIENT, &short[1][..9])?;
+            pieces.send(proxy.addr(), &[first, header])?;
+            server.expect(CLIENT, &short[0])?;
+            balancer.send(&proxy, &Header::none(), b"the next")?;
+            server.expect(CLIENT, b"the next")?;
+            let exit = proxy.stop()?;
+            assert_eq!(exit.total("flows")?, 3);
+            exit.expect_success()?;
+        }
+        Ok(())
     })
 }
