@@ -19,6 +19,7 @@ mod refused;
 mod reply_path;
 mod server;
 mod spp;
+mod trust;
 
 use crate::harness::Header;
 use crate::namespace::TestResult;
