@@ -128,6 +128,14 @@ pub struct Args {
     #[argh(option)]
     pub connect_timeout: Option<String>,
 
+    /// seconds that open connections and UDP flows may take to end after SIGTERM or SIGINT, 0 to end them at once (default: 25)
+    #[argh(option)]
+    pub drain_timeout: Option<String>,
+
+    /// take the listening sockets over from a glommproxy of the same user that has them, and let it drain
+    #[argh(option)]
+    pub takeover: Option<bool>,
+
     /// number of listeners, each a thread with sockets of its own (default: one per CPU this process may use)
     #[argh(option)]
     pub listeners: Option<String>,

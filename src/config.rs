@@ -55,6 +55,10 @@ pub struct Config {
     /// How long a UDP flow may be idle (`--close-after`; default 60 s). Zero, which go-mmproxy accepts, is the shortest
     /// there is: idle at the next look is too long.
     pub close_after: Duration,
+    /// How long open connections and flows may take to end (`--drain-timeout`; default 25 s). Zero ends them at once.
+    pub drain_timeout: Duration,
+    /// Whether to take the listening sockets over from another instance (`--takeover`).
+    pub takeover: bool,
     /// How many shards there are, and where (`--listeners`, `--cpus`, `--no-pin`; default one per CPU, pinned).
     pub shards: Shards,
     /// The firewall mark of the sockets to the server (`--mark`); `None` sets none.
@@ -326,6 +330,10 @@ impl TryFrom<CommandLine> for Config {
             close_after: value
                 .of("close-after", &args.close_after, values::close_after)?
                 .unwrap_or(Duration::from_secs(60)),
+            drain_timeout: value
+                .of("drain-timeout", &args.drain_timeout, values::drain_timeout)?
+                .unwrap_or(Duration::from_secs(25)),
+            takeover: args.takeover.unwrap_or(false),
             shards: value.shards()?,
             mark: value.of("mark", &args.mark, values::mark)?.flatten(),
             header_timeout: value

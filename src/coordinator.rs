@@ -2,12 +2,15 @@
 //!
 //! It runs on an executor of its own, which is not pinned and has next to nothing to do while the shards work.
 
+mod drain;
 mod list_file;
 mod lists;
 mod names;
 mod routes;
 mod shards;
 mod signal;
+mod state;
+mod takeover;
 
 use std::io;
 use std::sync::Arc;
@@ -26,15 +29,18 @@ use self::routes::Routes;
 use self::shards::Shards;
 pub use self::shards::ShardsError;
 use self::signal::{Signal, Signals};
+pub use self::state::{SharedState, State};
+use self::takeover::{Claims, Offer};
 use crate::addr::{Frontend, spans};
 use crate::config::Config;
 use crate::cpus::{self, PlacementError};
 use crate::host::{self, HostError};
 use crate::limits::Limits;
-pub use crate::listen::BindError;
 use crate::listen::{self, Manner};
+pub use crate::listen::{BindError, InheritError, Inherited};
 use crate::metrics::{self, Counter, ShardMetrics};
 use crate::routing::RoutingError;
+use crate::shard::drain::Draining;
 use crate::shard::locality::Locality;
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, PREEMPT};
@@ -79,6 +85,17 @@ pub enum RunError {
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A socket that was passed cannot be listened on.
+    #[error(transparent)]
+    Inherited(#[from] InheritError),
+    /// The running instance does not give its sockets.
+    #[error("cannot take over (--takeover): {0}; the other instance goes on")]
+    Takeover(io::Error),
+    /// Two ways to get listening sockets.
+    #[error(
+        "--takeover is for sockets of another instance, and systemd has passed some: remove --takeover"
+    )]
+    TakeoverWithSockets,
     /// The routes cannot be set up.
     #[error(transparent)]
     Routing(#[from] RoutingError),
@@ -87,12 +104,13 @@ pub enum RunError {
     Shards(#[from] ShardsError),
 }
 
-/// Runs the proxy until a signal ends it.
+/// Runs the proxy until a signal ends it, and everybody has left. It listens with the sockets it has inherited, and on all
+/// other addresses with its own.
 ///
 /// # Errors
 ///
 /// Whatever keeps it from starting, or ends it early. What was set up is taken down first.
-pub fn run(config: &Config) -> Result<(), RunError> {
+pub fn run(config: &Config, inherited: Inherited) -> Result<(), RunError> {
     host::check(config.shards.count(), sockets(config))?;
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name("coordinator")
@@ -101,10 +119,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         .preempt_timer(PREEMPT)
         .make()
         .map_err(|error| RunError::Executor(host::executor_failure(&error)))?;
-    executor.run(coordinate(config))
+    executor.run(coordinate(config, inherited))
 }
 
-async fn coordinate(config: &Config) -> Result<(), RunError> {
+async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), RunError> {
+    let state = SharedState::default();
     let readiness = Readiness::new()?;
     let driver = readiness.clone();
     let mut driver = glommio::spawn_local(async move { driver.drive(&Locality::fixed()).await });
@@ -132,7 +151,8 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
     let placement = cpus::placement(&config.shards, &available)?;
     let roams = config.shards.roams(&available);
     check_descriptors(config, placement.len());
-    let listeners = listen::bind_all(
+    let claims = claim(config, &mut inherited)?;
+    let (listeners, sockets) = listen::bind_all(
         &frontends,
         config.protocols.tcp(),
         config.protocols.udp(),
@@ -141,7 +161,15 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
             transparent: config.listen_transparent,
             header: config.udp_header,
         },
+        &mut inherited,
     )?;
+    if !config.takeover {
+        inherited.expect_none_left()?;
+    }
+    let offer = Offer::new(&readiness, sockets)?;
+    if offer.is_unheard() {
+        warn!("64 instances share this network namespace: --takeover cannot find this one");
+    }
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
     let mut routes = Routes::prepare(config, &frontends)?;
     let udp_shards = if config.listen_transparent {
@@ -174,9 +202,18 @@ async fn coordinate(config: &Config) -> Result<(), RunError> {
         lifeline,
     };
     let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
+    state.set(State::Ready);
     log_ready(config, &bound, placement.len());
+    claims.relieve(&inherited);
+    drop(inherited);
 
-    let supervised = supervise(&signals, &mut lists, &mut names, &mut routes, &mut shards);
+    let charges = Charges {
+        lists: &mut lists,
+        names: &mut names,
+        routes: &mut routes,
+        shards: &mut shards,
+    };
+    let supervised = supervise(config, &state, &offer, &signals, charges);
     let result = or(supervised, async { Err((&mut driver).await.into()) }).await;
     let metrics = shards.metrics();
     shards.stop().await;
@@ -207,19 +244,45 @@ async fn told_to_stop<T>(signals: &Signals) -> Option<T> {
     None
 }
 
-/// Waits for signals, changed files, looked-up names and broken shards.
+/// Asks the instances that run for their sockets, if they are to be taken over.
+fn claim(config: &Config, inherited: &mut Inherited) -> Result<Claims, RunError> {
+    if !config.takeover {
+        return Ok(Claims::default());
+    }
+    if !inherited.is_empty() {
+        return Err(RunError::TakeoverWithSockets);
+    }
+    takeover::claim(inherited).map_err(RunError::Takeover)
+}
+
+/// What may change while the process runs.
+struct Charges<'a> {
+    lists: &'a mut ListFiles,
+    names: &'a mut Names,
+    routes: &'a mut Routes,
+    shards: &'a mut Shards,
+}
+
+/// Waits for signals, changed files, looked-up names and broken shards, until everybody has left.
 async fn supervise(
+    config: &Config,
+    state: &SharedState,
+    offer: &Offer,
     signals: &Signals,
-    lists: &mut ListFiles,
-    names: &mut Names,
-    routes: &mut Routes,
-    shards: &mut Shards,
+    charges: Charges<'_>,
 ) -> Result<(), RunError> {
+    let Charges {
+        lists,
+        names,
+        routes,
+        shards,
+    } = charges;
     enum Event {
         Signal(Signal),
         ListTouched(Kind),
         NamesLookedUp,
         Ended(ShardsError),
+        TakenOver,
     }
     loop {
         let list_touched = async { Event::ListTouched(lists.changed().await) };
@@ -229,20 +292,39 @@ async fn supervise(
             names.looked_up().await;
             Event::NamesLookedUp
         };
-        match or(ended, or(signal, or(list_touched, names_looked_up))).await {
+        let taken_over = async {
+            offer.taken().await;
+            Event::TakenOver
+        };
+        let touched = or(list_touched, names_looked_up);
+        let draining = match or(or(ended, signal), or(taken_over, touched)).await {
             Event::Signal(Signal::Stop) => {
                 info!("stopping");
-                return Ok(());
+                Draining::Alone
+            }
+            Event::TakenOver => {
+                info!("another instance has taken over: stopping");
+                Draining::Relieved
             }
             Event::Signal(Signal::Reload) => {
                 info!("reloading");
                 names.look_up();
                 lists.reload_all(shards).await?;
+                continue;
             }
-            Event::ListTouched(kind) => lists.reload(kind, shards).await?,
-            Event::NamesLookedUp => names.follow(routes, shards).await?,
+            Event::ListTouched(kind) => {
+                lists.reload(kind, shards).await?;
+                continue;
+            }
+            Event::NamesLookedUp => {
+                names.follow(routes, shards).await?;
+                continue;
+            }
             Event::Ended(error) => return Err(error.into()),
-        }
+        };
+        state.set(State::Draining);
+        let timeout = config.drain_timeout;
+        return Ok(drain::drain(draining, timeout, offer, signals, lists, shards).await?);
     }
 }
 
@@ -308,9 +390,12 @@ fn log_ready(config: &Config, bound: &[Frontend], shards: usize) {
 /// What the process did, in one line at its end.
 fn log_totals(shards: &[Arc<ShardMetrics>]) {
     let total = |counter: fn(&ShardMetrics) -> &Counter| metrics::total(shards, counter);
+    let (connections_cut, flows_cut) = drain::open(shards);
     info!(
         connections = total(|m| &m.tcp.accepted),
         flows = total(|m| &m.udp.flows_opened),
+        connections_cut,
+        flows_cut,
         flows_evicted = total(|m| &m.udp.flows_evicted),
         bytes_upstream = total(|m| &m.tcp.bytes_upstream) + total(|m| &m.udp.bytes_upstream),
         bytes_downstream = total(|m| &m.tcp.bytes_downstream) + total(|m| &m.udp.bytes_downstream),

@@ -3,12 +3,17 @@
 //! All are bound before any shard starts: in order, because UDP steering names sockets by their place in the reuseport
 //! group; and at once, so that a port in use ends the process before it has touched anything.
 
+mod inherited;
+
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use socket2::{Domain, SockAddr, Socket, Type};
+use tracing::warn;
 
+pub use self::inherited::{InheritError, Inherited};
 use crate::addr::{Frontend, ListenAddr};
 use crate::config::UdpHeader;
 use crate::sys::sockopt::IntOption;
@@ -17,7 +22,7 @@ use crate::udp::segments::ask_for_pieces;
 use crate::udp::steer;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Room for bursts on a UDP listener, each way, in bytes. Without CAP_NET_ADMIN the kernel cuts it to `net.core.rmem_max`
 /// and `net.core.wmem_max`.
@@ -31,8 +36,16 @@ const PORT_TRIES: u32 = 16;
 pub(crate) struct Listener {
     /// The frontend, with the port in use.
     pub(crate) frontend: Frontend,
-    pub(crate) tcp: Option<Socket>,
-    pub(crate) udp: Option<Socket>,
+    pub(crate) tcp: Vec<Arc<Socket>>,
+    pub(crate) udp: Vec<Arc<Socket>>,
+}
+
+/// The listening sockets of the whole process: those of one address together, in bind order. Whoever has them keeps them
+/// open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListeningSockets {
+    pub(crate) tcp: Vec<Arc<Socket>>,
+    pub(crate) udp: Vec<Arc<Socket>>,
 }
 
 /// Sockets bound to one address.
@@ -40,10 +53,10 @@ pub(crate) struct Listener {
 struct Listeners {
     /// The address as configured, with the port in use.
     addr: ListenAddr,
-    /// One for each shard, or none.
-    tcp: Vec<Socket>,
-    /// One for each shard, or none.
-    udp: Vec<Socket>,
+    /// One for each shard, or none; as many as there are if they were inherited.
+    tcp: Vec<Arc<Socket>>,
+    /// As above.
+    udp: Vec<Arc<Socket>>,
 }
 
 /// Why an address cannot be listened on.
@@ -67,47 +80,73 @@ pub(crate) struct Manner {
     pub(crate) header: UdpHeader,
 }
 
-/// Binds the sockets of all frontends, and returns each shard's, in the order of the frontends.
+/// Binds the sockets of all frontends, unless they are inherited, and returns each shard's, in the order of the
+/// frontends.
 pub(crate) fn bind_all(
     frontends: &[Frontend],
     tcp: bool,
     udp: bool,
     manner: Manner,
-) -> Result<Vec<Vec<Listener>>, BindError> {
-    let mut of_shards: Vec<Vec<Listener>> = (0..manner.shards).map(|_| Vec::new()).collect();
+    inherited: &mut Inherited,
+) -> Result<(Vec<Vec<Listener>>, ListeningSockets), BindError> {
+    let shards = manner.shards;
+    let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut all = ListeningSockets::default();
     for frontend in frontends {
-        let Listeners { addr, tcp, udp } = bind(frontend.listen, tcp, udp, manner)?;
-        let (mut tcp, mut udp) = (tcp.into_iter(), udp.into_iter());
-        for of_shard in &mut of_shards {
+        let Listeners { addr, tcp, udp } = bind(frontend.listen, tcp, udp, manner, inherited)?;
+        if !udp.is_empty() && udp.len() < manner.for_udp().shards {
+            warn!(
+                listen_addr = %addr, sockets = udp.len(), shards,
+                "some listeners get no UDP datagrams, as there are fewer sockets than listeners: pass one for each \
+                 (systemd: ReusePort=yes), or use fewer --listeners"
+            );
+        }
+        for (shard, of_shard) in of_shards.iter_mut().enumerate() {
             of_shard.push(Listener {
                 frontend: Frontend {
                     listen: addr,
                     ..*frontend
                 },
-                tcp: tcp.next(),
-                udp: udp.next(),
+                tcp: tcp_of(&tcp, shard, shards),
+                udp: udp.iter().skip(shard).step_by(shards).cloned().collect(),
             });
         }
+        all.tcp.extend(tcp);
+        all.udp.extend(udp);
     }
-    Ok(of_shards)
+    Ok((of_shards, all))
+}
+
+/// A shard's part of the sockets of an address. TCP sockets that are too few are shared: a connection is accepted once,
+/// whoever does. A UDP socket belongs to one shard, as a client does.
+fn tcp_of(sockets: &[Arc<Socket>], shard: usize, shards: usize) -> Vec<Arc<Socket>> {
+    let shared = sockets.iter().cycle().nth(shard);
+    let own = sockets.iter().skip(shard).step_by(shards);
+    if sockets.len() < shards {
+        shared.into_iter().cloned().collect()
+    } else {
+        own.cloned().collect()
+    }
 }
 
 /// Binds a socket a shard for each protocol.
-fn bind(listen: ListenAddr, tcp: bool, udp: bool, manner: Manner) -> Result<Listeners, BindError> {
-    let udp_manner = Manner {
-        shards: if manner.transparent { 1 } else { manner.shards },
-        ..manner
-    };
+fn bind(
+    listen: ListenAddr,
+    tcp: bool,
+    udp: bool,
+    manner: Manner,
+    inherited: &mut Inherited,
+) -> Result<Listeners, BindError> {
     let mut tries = 0;
     loop {
         let mut addr = listen;
         let tcp_sockets = if tcp {
-            bind_group(&mut addr, Type::STREAM, manner)?
+            bind_group(&mut addr, Type::STREAM, manner, inherited)?
         } else {
             Vec::new()
         };
         let udp_sockets = match udp
-            .then(|| bind_group(&mut addr, Type::DGRAM, udp_manner))
+            .then(|| bind_group(&mut addr, Type::DGRAM, manner.for_udp(), inherited))
             .transpose()
         {
             Ok(sockets) => sockets.unwrap_or_default(),
@@ -127,12 +166,12 @@ fn bind(listen: ListenAddr, tcp: bool, udp: bool, manner: Manner) -> Result<List
 }
 
 /// Binds one socket a shard; a port of the kernel's choice is the same for all and noted in `addr`.
-fn bind_group(addr: &mut ListenAddr, kind: Type, manner: Manner) -> Result<Vec<Socket>, BindError> {
-    let Manner {
-        shards,
-        transparent,
-        header,
-    } = manner;
+fn bind_group(
+    addr: &mut ListenAddr,
+    kind: Type,
+    manner: Manner,
+    inherited: &mut Inherited,
+) -> Result<Vec<Arc<Socket>>, BindError> {
     let protocol = if kind == Type::STREAM { "tcp" } else { "udp" };
     let asked = *addr;
     let failed = |error| BindError {
@@ -140,37 +179,99 @@ fn bind_group(addr: &mut ListenAddr, kind: Type, manner: Manner) -> Result<Vec<S
         addr: asked,
         error,
     };
-    if shards > 1 && addr.0.port() != 0 {
-        // Sockets with SO_REUSEPORT would quietly share the port with another glommproxy. One without finds out.
-        open(*addr, kind, false, transparent).map_err(failed)?;
-    }
-    let mut sockets = Vec::with_capacity(shards);
-    for _ in 0..shards {
-        let socket = open(*addr, kind, shards > 1, transparent).map_err(failed)?;
-        if let Some(bound) = socket.local_addr().map_err(failed)?.as_socket() {
-            addr.0.set_port(bound.port());
-        }
-        sockets.push(socket);
-    }
-    for socket in &sockets {
-        if kind == Type::STREAM {
-            socket.listen(BACKLOG).map_err(failed)?;
-        } else {
-            set_datagram_options(socket, addr.0, transparent).map_err(failed)?;
-        }
+    let mut sockets = inherited.take(*addr, kind);
+    if sockets.is_empty() {
+        open_group(addr, kind, manner, &mut sockets).map_err(failed)?;
+    } else {
+        adopt_group(*addr, kind, manner, &mut sockets).map_err(failed)?;
     }
     if kind == Type::DGRAM {
         if let [first, _, ..] = sockets.as_slice() {
-            steer::attach(first, shards as u32, header).map_err(failed)?;
+            steer::attach(first, sockets.len() as u32, manner.header).map_err(failed)?;
         }
         // A piece is steered whole, by its first header. From a balancer that has one socket for many clients it may hold
         // those of other shards, unless these are chosen by peer. (What a sender on this host has joined is steered whole
         // unasked. What comes from a network card the kernel joins only for sockets that ask.)
-        if shards == 1 || header == UdpHeader::V2First {
-            sockets.iter().for_each(ask_for_pieces);
+        if sockets.len() == 1 || manner.header == UdpHeader::V2First {
+            sockets.iter().for_each(|socket| ask_for_pieces(socket));
         }
     }
     Ok(sockets)
+}
+
+/// Opens a group of sockets.
+fn open_group(
+    addr: &mut ListenAddr,
+    kind: Type,
+    manner: Manner,
+    sockets: &mut Vec<Arc<Socket>>,
+) -> io::Result<()> {
+    let Manner {
+        shards,
+        transparent,
+        ..
+    } = manner;
+    // Sockets with SO_REUSEPORT would quietly share the port with another glommproxy. The first is bound without, and so
+    // finds out.
+    let first = open(*addr, kind, false, transparent)?;
+    if let Some(bound) = first.local_addr()?.as_socket() {
+        addr.0.set_port(bound.port());
+    }
+    if shards > 1 {
+        first.set_reuse_port(true)?;
+    }
+    sockets.push(Arc::new(first));
+    for _ in 1..shards {
+        sockets.push(Arc::new(open(*addr, kind, true, transparent)?));
+    }
+    sockets
+        .iter()
+        .try_for_each(|socket| set_up(socket, kind, *addr, transparent))
+}
+
+/// Makes a group of sockets that were inherited, and adds some if there are more shards.
+fn adopt_group(
+    addr: ListenAddr,
+    kind: Type,
+    manner: Manner,
+    sockets: &mut Vec<Arc<Socket>>,
+) -> io::Result<()> {
+    let Manner {
+        shards,
+        transparent,
+        ..
+    } = manner;
+    for socket in &*sockets {
+        socket.set_nonblocking(true)?;
+        if kind == Type::STREAM {
+            set_stream_options(socket)?;
+        }
+        if transparent {
+            set_transparent(socket, addr.0)?;
+        }
+        set_up(socket, kind, addr, transparent)?;
+        if sockets.len() < shards {
+            socket.set_reuse_port(true)?;
+        }
+    }
+    for _ in sockets.len()..shards {
+        // The kernel refuses if the others are another user's. Then those there are have to do.
+        let Ok(socket) = open(addr, kind, true, transparent) else {
+            break;
+        };
+        set_up(&socket, kind, addr, transparent)?;
+        sockets.push(Arc::new(socket));
+    }
+    Ok(())
+}
+
+fn set_up(socket: &Socket, kind: Type, addr: ListenAddr, transparent: bool) -> io::Result<()> {
+    if kind == Type::STREAM {
+        // For one that listens, this sets the backlog.
+        socket.listen(BACKLOG)
+    } else {
+        set_datagram_options(socket, addr.0, transparent)
+    }
 }
 
 /// A bound socket. Wildcard addresses listen for both families, 0.0.0.0 too: that is what Go makes of it, and so what
@@ -265,6 +366,17 @@ fn ask_for_local_address(socket: &Socket) -> io::Result<()> {
     }
 }
 
+// === impl Manner ===
+
+impl Manner {
+    fn for_udp(self) -> Self {
+        Self {
+            shards: if self.transparent { 1 } else { self.shards },
+            ..self
+        }
+    }
+}
+
 // === impl BindError ===
 
 impl BindError {
@@ -290,6 +402,10 @@ fn hint(error: &io::Error) -> &'static str {
 mod tests {
     use super::*;
 
+    fn none() -> Inherited {
+        Inherited::default()
+    }
+
     fn listen(text: &str) -> ListenAddr {
         ListenAddr(text.parse().expect("an address"))
     }
@@ -304,7 +420,8 @@ mod tests {
 
     #[test]
     fn all_shards_share_the_port_of_the_kernels_choice() {
-        let listeners = bind(listen("127.0.0.1:0"), true, true, manner(3)).expect("bound");
+        let listeners =
+            bind(listen("127.0.0.1:0"), true, true, manner(3), &mut none()).expect("bound");
         assert_ne!(listeners.addr.0.port(), 0);
         for socket in listeners.tcp.iter().chain(&listeners.udp) {
             let bound = socket.local_addr().expect("bound").as_socket();
@@ -316,10 +433,17 @@ mod tests {
     #[test]
     fn a_port_in_use_is_an_error_even_between_reuseport_groups() {
         for shards in [1, 3] {
-            let first = bind(listen("127.0.0.1:0"), true, true, manner(shards)).expect("bound");
+            let first = bind(
+                listen("127.0.0.1:0"),
+                true,
+                true,
+                manner(shards),
+                &mut none(),
+            )
+            .expect("bound");
             for (tcp, udp) in [(true, false), (false, true)] {
-                let error =
-                    bind(first.addr, tcp, udp, manner(shards)).expect_err("the port is in use");
+                let error = bind(first.addr, tcp, udp, manner(shards), &mut none())
+                    .expect_err("the port is in use");
                 assert!(error.in_use(), "{error}");
             }
         }
@@ -328,7 +452,7 @@ mod tests {
     #[test]
     fn wildcards_listen_for_both_families() {
         for text in ["0.0.0.0:0", "[::]:0"] {
-            let listeners = bind(listen(text), true, false, manner(1)).expect("bound");
+            let listeners = bind(listen(text), true, false, manner(1), &mut none()).expect("bound");
             let port = listeners.addr.0.port();
             for ip in ["127.0.0.1", "::1"] {
                 let ip: IpAddr = ip.parse().expect("an address");

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use glommproxy::config::{self, Config, Startup};
+use glommproxy::coordinator::Inherited;
 use glommproxy::{coordinator, logging};
 
 fn main() -> ExitCode {
@@ -20,7 +21,7 @@ fn run(config: &Config) -> ExitCode {
     if !config.ignored.is_empty() {
         tracing::warn!(words = ?config.ignored, "these words mean nothing, here as in go-mmproxy");
     }
-    let result = coordinator::run(config);
+    let result = coordinator::run(config, Inherited::default());
     drop(log);
     match result {
         Ok(()) => ExitCode::SUCCESS,

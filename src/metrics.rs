@@ -86,6 +86,8 @@ pub struct UdpMetrics {
     pub destinations_refused: Counter,
     /// Dropped because the client may not have a flow.
     pub refused: RefusedClients,
+    /// Dropped because the process drains, and their client had no flow.
+    pub refused_draining: Counter,
     /// Flows ended because a new list denies their client.
     pub ended_denied: Counter,
     /// Dropped because no socket could be had for their flow.

@@ -5,6 +5,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod deadline;
+pub(crate) mod drain;
 mod lifeline;
 pub(crate) mod lists;
 pub(crate) mod locality;
@@ -25,6 +26,7 @@ use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use self::admission::Admission;
+use self::drain::{Acceptor, Drain, Draining};
 use self::lists::{InitialLists, Lists};
 use self::locality::Locality;
 use self::readiness::Readiness;
@@ -108,6 +110,8 @@ pub(crate) enum Command {
     Deny(Arc<SubnetSet>),
     /// The addresses of the servers from now on, one for each frontend.
     Retarget(Arc<[Targets]>),
+    /// Take no new clients, and end when the last ones have left.
+    Drain(Draining),
     /// Nothing, but to answer. Repeated until the shard does, since it can sleep through any command.
     Nudge,
     /// End, with all connections and flows.
@@ -154,19 +158,22 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
         blueprint.listeners.iter().map(|it| &it.frontend),
     ));
     let limits = blueprint.limits;
-    // All sessions enter it: closing it is what draining will be.
+    let drain = Rc::<Drain>::default();
+    // All sessions enter it, so that draining can wait for them.
     let gate = Gate::new();
     let mut frontends = Vec::new();
+    let mut acceptors = Vec::new();
     let mut tcp_listeners = Vec::new();
     let mut udp_sockets = Vec::new();
     for Listener { frontend, tcp, udp } in blueprint.listeners {
         let frontend = Rc::new(ShardFrontend::from(frontend));
-        if let Some(socket) = tcp {
+        for socket in tcp {
             tcp_listeners.push(TcpListener {
                 frontend: Rc::clone(&frontend),
                 socket: readiness.watch_input(socket).map_err(ShardError::Watch)?,
             });
         }
+        let udp = udp.into_iter();
         udp_sockets.extend(udp.map(|socket| (Rc::clone(&frontend), socket)));
         frontends.push(frontend);
     }
@@ -198,10 +205,16 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             transparent: blueprint.listen_transparent,
             limits: AcceptLimits::new(),
         });
-        for listener in tcp_listeners {
-            glommio::spawn_local(tcp::accept(Rc::clone(&tcp), listener, gate.clone())).detach();
+        for listener in tcp_listeners.into_iter().map(Rc::new) {
+            let accept = tcp::accept(Rc::clone(&tcp), Rc::clone(&listener), gate.clone());
+            acceptors.push(Acceptor {
+                tcp: Rc::clone(&tcp),
+                listener,
+                task: glommio::spawn_local(accept),
+            });
         }
     }
+    let mut serving_udp = None;
     if !udp_sockets.is_empty() {
         let settings = UdpSettings {
             readiness: readiness.clone(),
@@ -221,19 +234,27 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             metrics: blueprint.metrics,
             listener: blueprint.index,
             transparent: blueprint.listen_transparent,
+            drain: Rc::clone(&drain),
         };
         let udp = Udp::new(settings, udp_sockets).map_err(ShardError::Watch)?;
-        glommio::spawn_local(udp.run()).detach();
+        serving_udp = Some(glommio::spawn_local(udp.run()));
     }
     lifeline::hold(blueprint.lifeline);
     lifeline::tell();
     // A task of its own, not merely a future: glommio 0.9 keeps a waker each time a channel is polled, and counts them
     // in 16 bits. Polled along with the driver, `obey` would end the shard with the 32,768th event.
     let driver = glommio::spawn_local(async move { readiness.drive(&locality).await });
-    or(obey(commands, &lists, &frontends), async {
-        Err(ShardError::Wait(driver.await))
-    })
-    .await
+    let draining = Rc::clone(&drain);
+    let drained = glommio::spawn_local(async move {
+        drain::drain_tcp(&draining, acceptors, &gate).await;
+        if let Some(udp) = serving_udp {
+            udp.await;
+        }
+        Ok(())
+    });
+    let broken = async { Err(ShardError::Wait(driver.await)) };
+    let obeyed = obey(commands, &lists, &frontends, &drain);
+    or(obeyed, or(drained, broken)).await
 }
 
 /// Carries out commands until one says stop.
@@ -241,6 +262,7 @@ async fn obey(
     commands: SharedReceiver<Command>,
     lists: &Lists,
     frontends: &[Rc<ShardFrontend>],
+    drain: &Drain,
 ) -> Result<(), ShardError> {
     let commands = commands.connect().await;
     loop {
@@ -253,6 +275,7 @@ async fn obey(
                     frontend.targets.set(*targets);
                 }
             }
+            Some(Command::Drain(draining)) => drain.begin(draining),
             Some(Command::Nudge) => {}
             Some(Command::Stop) => return Ok(()),
             None => return Err(ShardError::Orphaned),

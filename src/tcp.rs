@@ -25,6 +25,7 @@ use self::pipes::PipePool;
 use crate::addr::{ListenAddr, PeerAddr, ShardFrontend};
 use crate::destination::Destinations;
 use crate::limits::{Place, Places};
+use crate::listen::BACKLOG;
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
 use crate::shard::admission::Admission;
@@ -46,6 +47,9 @@ pub(crate) const PAGES_LEN: usize = 64 << 10;
 
 /// Connections accepted before the shard's other tasks get a turn.
 const ACCEPTS_MAX: usize = 64;
+
+/// Connections accepted from a listener that is about to be closed: a whole backlog, but no endless flood.
+const ACCEPTS_LAST_MAX: usize = BACKLOG as usize;
 
 /// How long accepting rests when descriptors or memory have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -81,11 +85,11 @@ pub(crate) struct Tcp {
 /// One listening socket of a shard.
 pub(crate) struct TcpListener {
     pub(crate) frontend: Rc<ShardFrontend>,
-    pub(crate) socket: Watched<Socket>,
+    pub(crate) socket: Watched<Arc<Socket>>,
 }
 
 /// Accepts connections for as long as the shard lives.
-pub(crate) async fn accept(tcp: Rc<Tcp>, listener: TcpListener, gate: Gate) {
+pub(crate) async fn accept(tcp: Rc<Tcp>, listener: Rc<TcpListener>, gate: Gate) {
     loop {
         listener.socket.readable().await;
         match accept_some(&tcp, &listener, &gate) {
@@ -105,6 +109,17 @@ pub(crate) async fn accept(tcp: Rc<Tcp>, listener: TcpListener, gate: Gate) {
             }
         }
         // Sessions have been spawned, and there may be more connections.
+        tcp.readiness.pause().await;
+    }
+}
+
+/// Accepts the connections that wait, before the listener is closed and all that still do are reset: those for which there
+/// is no place, or no descriptor.
+pub(crate) async fn accept_rest(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Gate) {
+    for _ in 0..ACCEPTS_LAST_MAX / ACCEPTS_MAX {
+        if !has_waiting(&listener.socket) || accept_some(tcp, listener, gate).is_err() {
+            return;
+        }
         tcp.readiness.pause().await;
     }
 }
@@ -160,7 +175,7 @@ fn accept_some(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Gate) -> Result<(),
 }
 
 /// Whether a connection waits to be accepted. It cannot be accepted to find out.
-fn has_waiting(socket: &Watched<Socket>) -> bool {
+fn has_waiting(socket: &Watched<Arc<Socket>>) -> bool {
     let mut listener = [PollFd::new(socket, PollFlags::IN)];
     // EINTR, the one error there can be, says that nothing was there either (poll(2)).
     poll(&mut listener, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)

@@ -5,6 +5,7 @@
 
 mod alarm;
 pub mod binding;
+mod drain;
 pub mod flow;
 mod forward;
 mod mode;
@@ -44,6 +45,7 @@ use crate::limits::Permit;
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
 use crate::shard::admission::Admission;
+use crate::shard::drain::{Drain, Draining};
 use crate::shard::lists::Lists;
 use crate::shard::readiness::{Readiness, ReadyQueue, Watched};
 use crate::sys::mmsg::{Destination, Inbox, LocalAddr, Outbox, Span};
@@ -72,6 +74,7 @@ pub(crate) struct UdpSettings {
     pub(crate) listener: usize,
     /// Whether the kernel may redirect datagrams to the sockets (`--listen-transparent`).
     pub(crate) transparent: bool,
+    pub(crate) drain: Rc<Drain>,
 }
 
 /// A shard's UDP: its listening sockets, and the flows of all of them.
@@ -106,6 +109,8 @@ pub(crate) struct Udp {
     /// The flows being served, of those that were ready.
     serving: VecDeque<FlowId>,
     limits: Limits,
+    /// What of the shard's draining has been heeded.
+    draining: Option<Draining>,
 }
 
 /// A frontend of a shard.
@@ -119,7 +124,7 @@ struct UdpListener {
 /// The socket from which a frontend's replies leave.
 enum Exit {
     /// The one its datagrams come to.
-    Listener(Watched<Socket>),
+    Listener(Watched<Arc<Socket>>),
     /// One of its own: its datagrams are redirected to a listener.
     Redirected(Socket),
 }
@@ -173,7 +178,7 @@ impl Udp {
     /// As [`Readiness::watch`].
     pub(crate) fn new(
         settings: UdpSettings,
-        sockets: Vec<(Rc<ShardFrontend>, Socket)>,
+        sockets: Vec<(Rc<ShardFrontend>, Arc<Socket>)>,
     ) -> io::Result<Self> {
         let (flows_max, close_after) = (settings.flows_max, settings.close_after);
         let flows = FlowTable::new(flows_max, close_after);
@@ -212,10 +217,11 @@ impl Udp {
             segments_downstream: SegmentLimit::ANY,
             serving: VecDeque::new(),
             limits: Limits::new(),
+            draining: None,
         })
     }
 
-    /// Serves for as long as the shard lives.
+    /// Serves until the shard is drained.
     pub(crate) async fn run(mut self) {
         loop {
             self.work().await;
@@ -223,8 +229,12 @@ impl Udp {
                 self.expire();
             }
             self.purge();
+            self.heed_drain();
             self.forward();
             self.reply();
+            if self.is_drained() {
+                return;
+            }
             if self.has_work() {
                 // The shard's other tasks, and the driver that tells of new datagrams.
                 self.settings.readiness.pause().await;
@@ -237,6 +247,7 @@ impl Udp {
             || !self.ready.is_empty()
             || self.expiry.is_ringing()
             || self.purge.is_due(&self.settings.lists)
+            || self.drain_is_news()
     }
 
     /// Waits until there is something to do.
@@ -249,6 +260,7 @@ impl Udp {
             self.ready.register(cx);
             self.expiry.register(cx);
             self.purge.register(cx);
+            self.settings.drain.register(cx);
             Poll::Pending
         })
         .await;

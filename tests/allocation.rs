@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use glommproxy::addr::{ClientAddr, PeerAddr};
 use glommproxy::config::{self, Startup};
-use glommproxy::coordinator;
+use glommproxy::coordinator::{self, Inherited};
 use glommproxy::header::{Decoded, Origin, Transport, decode, spp};
 use glommproxy::subnets::SubnetSet;
 use glommproxy::trust::Trust;
@@ -211,6 +211,8 @@ fn relaying_a_datagram_allocates_nothing() -> TestResult {
                 "-p",
                 "udp",
                 "--setup-routes",
+                "--drain-timeout",
+                "0",
                 "--listeners",
                 "1",
                 "-l",
@@ -221,7 +223,7 @@ fn relaying_a_datagram_allocates_nothing() -> TestResult {
             let Ok(Startup::Run(config)) = config::load(words, |_| None) else {
                 panic!("a good command line is refused");
             };
-            coordinator::run(&config).map_err(|error| error.to_string())
+            coordinator::run(&config, Inherited::default()).map_err(|error| error.to_string())
         });
         thread::spawn(move || {
             let mut buffer = [0; 2048];

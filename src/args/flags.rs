@@ -80,6 +80,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::valued("new-connections-per-second", &[]),
     Flag::valued("idle-timeout", &[]),
     Flag::valued("close-after", &["c"]),
+    Flag::valued("drain-timeout", &[]),
+    Flag::switch("takeover", &[]),
     Flag::valued("listeners", &[]),
     Flag::valued("mark", &["m"]),
     // go-mmproxy's `-v` takes a number, Cloudflare's `-v` and `--verbose` take nothing. No command line that works with

@@ -53,6 +53,8 @@ fn nothing_typed_means_the_defaults() {
         limits: LimitSettings::default(),
         idle_timeout: None,
         close_after: Duration::from_secs(60),
+        drain_timeout: Duration::from_secs(25),
+        takeover: false,
         shards: Shards::Count {
             shards: cpus::default_shards(),
             pinned: true,
@@ -94,7 +96,7 @@ fn the_defaults_are_those_of_the_help_text() {
             typed.push(format!("--{name}={default}"));
         }
     }
-    assert_eq!(typed.len(), 17, "{typed:?}");
+    assert_eq!(typed.len(), 18, "{typed:?}");
     let typed: Vec<&str> = typed.iter().map(String::as_str).collect();
     let typed = config(&typed);
     assert!(typed.target_v4_named && typed.target_v6_named);
@@ -114,7 +116,7 @@ fn every_flag_has_its_effect() {
          1_000 -udp-header SPP -source-port any -require-crc32c -allow-loopback-clients -setup-routes \
          -no-wildcard-udp -table 100 -log-format json -q -denied-clients bans \
          -keep-denied -max-connections 9 -max-connections-per-client 8 -new-connections-per-second 7 \
-         -idle-timeout 600 -N word";
+         -idle-timeout 600 -drain-timeout 0.5 -takeover -N word";
     let want = Config {
         protocols: Protocols::Both,
         frontends: vec![frontend("[::]:1", "127.0.0.2:2", "[::2]:3")],
@@ -133,6 +135,8 @@ fn every_flag_has_its_effect() {
         },
         idle_timeout: Some(Duration::from_secs(600)),
         close_after: Duration::ZERO,
+        drain_timeout: Duration::from_millis(500),
+        takeover: true,
         shards: Shards::Count {
             shards: NonZeroUsize::new(10).expect("not zero"),
             pinned: false,

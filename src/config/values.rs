@@ -171,6 +171,14 @@ pub(super) fn idle_timeout(text: &str) -> Result<Option<Duration>, Problem> {
     }
 }
 
+/// `--drain-timeout`
+pub(super) fn drain_timeout(text: &str) -> Result<Duration, Problem> {
+    let wanted = "seconds from 0 to 86400, such as 25 or 0.5; 0 ends everything at once";
+    seconds(text, wanted)?
+        .filter(|duration| *duration <= TIMEOUT_MAX)
+        .ok_or_else(|| Problem::new("is out of range", wanted))
+}
+
 /// Seconds, whole (as any number here) or with a decimal point. None if they are out of every range.
 fn seconds(text: &str, wanted: &str) -> Result<Option<Duration>, Problem> {
     match go_syntax::integer(text) {

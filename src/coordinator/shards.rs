@@ -1,5 +1,7 @@
 //! The shards as the coordinator sees them.
 
+mod draining;
+
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, Read};
@@ -39,7 +41,7 @@ struct Shard {
     /// Commands without an answer so far.
     unanswered: Cell<usize>,
     commands: Option<ConnectedSender<Command>>,
-    handle: Option<ExecutorJoinHandle<Result<(), ShardError>>>,
+    handle: Cell<Option<ExecutorJoinHandle<Result<(), ShardError>>>>,
     metrics: Arc<ShardMetrics>,
 }
 
@@ -92,7 +94,7 @@ impl Shards {
                 // That it listens is its first answer.
                 unanswered: Cell::new(1),
                 commands: None,
-                handle: Some(handle),
+                handle: Cell::new(Some(handle)),
                 metrics,
             });
         }
@@ -148,7 +150,7 @@ impl Shards {
     ///
     /// Meanwhile it nudges shards that do not answer a command: glommio 0.9 can go to sleep with tasks to run when another
     /// executor's wake-up, such as the one that comes with a command, arrives at the wrong moment (see the crate's page).
-    pub(super) async fn watch(&mut self) -> ShardsError {
+    pub(super) async fn watch(&self) -> ShardsError {
         loop {
             match within(NUDGE_AFTER, self.ended()).await {
                 Some(at) => return self.0[at].end(),
@@ -288,15 +290,20 @@ impl Shard {
     }
 
     /// Joins the thread of a shard that has ended.
-    fn end(&mut self) -> ShardsError {
-        let reason = match self.handle.take().map(ExecutorJoinHandle::join) {
-            Some(Ok(Ok(()))) | None => "nobody asked it to".to_owned(),
-            Some(Ok(Err(error))) => error.to_string(),
-            Some(Err(error)) => host::executor_failure(&error),
-        };
+    fn end(&self) -> ShardsError {
+        let reason = self.join().err();
         ShardsError::Ended {
             index: self.index,
-            reason,
+            reason: reason.unwrap_or_else(|| "nobody asked it to".to_owned()),
+        }
+    }
+
+    /// As [`Shard::end`]. Fails, once, with the reason if it is more than a command.
+    fn join(&self) -> Result<(), String> {
+        match self.handle.take().map(ExecutorJoinHandle::join) {
+            Some(Ok(Ok(()))) | None => Ok(()),
+            Some(Ok(Err(error))) => Err(error.to_string()),
+            Some(Err(error)) => Err(host::executor_failure(&error)),
         }
     }
 }

@@ -92,6 +92,10 @@ impl Udp {
                 flow
             }
             None if speaker.payload_at.is_none() => return None,
+            None if self.refuses_new() => {
+                self.settings.metrics.udp.refused_draining.increment();
+                return None;
+            }
             None => {
                 let details = details(self.inbox.bytes(datagram));
                 self.open(key, downstream.frontend, reply_to, details, now)?

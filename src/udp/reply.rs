@@ -46,6 +46,7 @@ impl Udp {
 
     /// Fetches replies of one flow into the places from `filled` on. Returns how many places are filled then.
     fn fetch(&mut self, id: FlowId, filled: usize, now: Instant) -> usize {
+        let is_relieved = self.is_relieved();
         let Some(flow) = self.flows.get_mut(id) else {
             return filled;
         };
@@ -55,6 +56,9 @@ impl Udp {
         let room = (BATCH_MAX - filled).min(REPLIES_MAX);
         match self.replies.receive(socket, filled, room) {
             Ok(received) => {
+                if is_relieved {
+                    flow.state.yield_replies();
+                }
                 if received < room {
                     socket.drained();
                 }

@@ -4,6 +4,7 @@
 
 mod destination;
 mod harness;
+mod lifecycle;
 mod limits;
 mod lists;
 mod logs;

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use rustix::event::epoll;
+
 use super::Readiness;
 use super::slot::{Slot, Wake};
 
@@ -21,6 +23,13 @@ pub(crate) struct Watched<T: AsFd> {
 // === impl Watched ===
 
 impl<T: AsFd> Watched<T> {
+    /// Takes the socket out of the set before it is dropped: for one that another process has, too, which closing our
+    /// descriptor would leave in it (epoll(7), question 6).
+    pub(crate) fn leave(&self) {
+        // It fails if it has left before.
+        let _ = epoll::delete(&self.set.0.epoll, &self.io);
+    }
+
     /// Whether a read may find something. True after an event, until [`Watched::drained`].
     pub(crate) fn is_readable(&self) -> bool {
         self.slot.readable.get()
@@ -99,8 +108,8 @@ impl<T: AsFd> AsFd for Watched<T> {
 
 impl<T: AsFd> Drop for Watched<T> {
     fn drop(&mut self) {
-        // Closing a descriptor takes it out of epoll. `io` is about to be closed, and owned sockets are never
-        // duplicated; events already fetched are told apart by the generation.
+        // Closing a descriptor takes it out of epoll. `io` is about to be closed, and owned sockets are not duplicated,
+        // but for those that `leave`; events already fetched are told apart by the generation.
         self.set.0.slots.borrow_mut().remove(self.index);
     }
 }

@@ -1,0 +1,92 @@
+//! The end of the process: it stops listening, and goes when the last client has, or when the time is over.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::or;
+use glommio::timer::Timer;
+use tracing::{info, warn};
+
+use super::lists::{Kind, ListFiles};
+use super::shards::{Shards, ShardsError};
+use super::signal::{Signal, Signals};
+use super::takeover::Offer;
+use crate::metrics::{ShardMetrics, total};
+use crate::shard::drain::Draining;
+
+/// Lets everybody finish, for `timeout` at the longest. Commands of all kinds are still obeyed.
+///
+/// # Errors
+///
+/// If a shard ends otherwise than by draining.
+pub(super) async fn drain(
+    draining: Draining,
+    timeout: Duration,
+    offer: &Offer,
+    signals: &Signals,
+    lists: &mut ListFiles,
+    shards: &mut Shards,
+) -> Result<(), ShardsError> {
+    enum Event {
+        Drained(Result<(), ShardsError>),
+        Signal(Signal),
+        ListTouched(Kind),
+        TimeIsOver,
+        TakenOver,
+    }
+    if timeout.is_zero() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + timeout;
+    // What another process has as well does not count as closed.
+    offer.close_tcp();
+    shards.drain(draining).await?;
+    shards.answered().await;
+    let (connections, flows) = open(&shards.metrics());
+    let drain_timeout = timeout.as_secs_f32();
+    info!(connections, flows, drain_timeout, "draining");
+    loop {
+        let list_touched = async { Event::ListTouched(lists.changed().await) };
+        let signal = async { Event::Signal(signals.next().await) };
+        let drained = async { Event::Drained(shards.drained().await) };
+        let time_is_over = async {
+            Timer::new(deadline.saturating_duration_since(Instant::now())).await;
+            Event::TimeIsOver
+        };
+        let taken_over = async {
+            offer.taken().await;
+            Event::TakenOver
+        };
+        let event = or(or(drained, signal), or(list_touched, time_is_over));
+        match or(event, taken_over).await {
+            Event::Drained(result) => return result,
+            Event::Signal(Signal::Stop) => {
+                info!("stopping at once, as told again");
+                return Ok(());
+            }
+            Event::Signal(Signal::Reload) => {
+                info!("reloading");
+                lists.reload_all(shards).await?;
+            }
+            Event::ListTouched(kind) => lists.reload(kind, shards).await?,
+            Event::TakenOver => {
+                info!("another instance has taken over");
+                shards.drain(Draining::Relieved).await?;
+            }
+            Event::TimeIsOver => {
+                warn!("--drain-timeout is over, what is left is cut");
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// How many connections and flows are open.
+pub(super) fn open(shards: &[Arc<ShardMetrics>]) -> (u64, u64) {
+    // What ends is read first: a shard may count on meanwhile, and none ends that has not begun.
+    let closed = total(shards, |m| &m.tcp.closed);
+    let connections = total(shards, |m| &m.tcp.accepted).saturating_sub(closed);
+    let closed = total(shards, |m| &m.udp.flows_closed);
+    let flows = total(shards, |m| &m.udp.flows_opened).saturating_sub(closed);
+    (connections, flows)
+}

@@ -1,0 +1,118 @@
+//! The side of the newcomer.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use socket2::Socket;
+use tracing::info;
+
+use super::{END, NEXT, READY, SLOTS, SOCKETS, address, is_trusted};
+use crate::listen::Inherited;
+
+/// How long an instance may take for an answer. Its coordinator has next to nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The instances that were asked.
+#[derive(Default)]
+pub(in crate::coordinator) struct Claims(Vec<Claim>);
+
+/// One that has given its sockets.
+struct Claim {
+    socket: OwnedFd,
+    /// What they are called.
+    name: String,
+    count: usize,
+}
+
+/// Asks all instances of this network namespace for their listening sockets. Blocks until they have answered.
+///
+/// # Errors
+///
+/// If one of them breaks off, or is another program.
+pub(in crate::coordinator) fn claim(inherited: &mut Inherited) -> io::Result<Claims> {
+    let mut claims = Vec::new();
+    for slot in 0..SLOTS {
+        let Some(socket) = ask(slot)? else { continue };
+        let name = format!("the socket of instance {slot}");
+        let count = fetch(&socket, &name, inherited)?;
+        claims.push(Claim {
+            socket,
+            name,
+            count,
+        });
+    }
+    if claims.is_empty() {
+        info!("no other instance of this user is there: nothing to take over");
+    }
+    Ok(Claims(claims))
+}
+
+fn ask(slot: usize) -> io::Result<Option<OwnedFd>> {
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    for timeout in [Timeout::Recv, Timeout::Send] {
+        set_socket_timeout(&socket, timeout, Some(PATIENCE))?;
+    }
+    let address = address(slot)?;
+    match retry_on_intr(|| connect(&socket, &address)) {
+        // Another user's would not answer.
+        Ok(()) => Ok(is_trusted(&socket).then_some(socket)),
+        Err(Errno::CONNREFUSED) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Fetches the sockets of one instance, and tells how many there were.
+fn fetch(socket: &OwnedFd, name: &str, inherited: &mut Inherited) -> io::Result<usize> {
+    let mut count = 0;
+    loop {
+        super::send(socket, NEXT, &[])?;
+        match super::receive(socket).map_err(no_answer)? {
+            (SOCKETS, descriptors) => {
+                for descriptor in descriptors {
+                    let added = inherited.add(name.to_owned(), Socket::from(descriptor));
+                    added.map_err(io::Error::other)?;
+                    count += 1;
+                }
+            }
+            (END, _) => return Ok(count),
+            _ => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// What a receive timeout is told as (socket(7), SO_RCVTIMEO).
+fn no_answer(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    let seconds = PATIENCE.as_secs();
+    io::Error::other(format!("no answer within {seconds} s"))
+}
+
+// === impl Claims ===
+
+impl Claims {
+    /// Relieves those whose sockets are in use here; those that are not are in `inherited` still.
+    pub(in crate::coordinator) fn relieve(self, inherited: &Inherited) {
+        for Claim {
+            socket,
+            name,
+            count,
+        } in self.0
+        {
+            let taken = count - inherited.count(&name);
+            if taken > 0 && super::send(&socket, READY, &[]).is_ok() {
+                info!(sockets = taken, "taken over; the other instance drains");
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! UDP while the process drains.
+//!
+//! Alone, it serves the flows there are and makes none. Relieved by another process, it reads its listeners no more: a
+//! client's next datagram goes to the other one, which makes a flow with the same address and port beside ours. Until then
+//! what the server says goes on through ours. From then on it is the other's: of two sockets that fit equally well, Linux
+//! gives a datagram to the one bound last, except that kernels before 6.13 count it as a better fit if the last datagram
+//! came in on the same CPU (udp(7) is silent; `compute_score` in net/ipv4/udp.c, `sk_incoming_cpu`). So that is taken off
+//! ours again and again.
+
+use rustix::net::sockopt::set_socket_incoming_cpu;
+
+use super::{Exit, FlowState, Udp};
+use crate::shard::drain::Draining;
+
+/// -1 for the kernel, and so no CPU (socket(7), SO_INCOMING_CPU).
+const NO_CPU: u32 = u32::MAX;
+
+impl Udp {
+    /// Whether the shard has begun to drain, or has been relieved, since this was last heeded.
+    pub(super) fn drain_is_news(&self) -> bool {
+        self.settings.drain.begun() != self.draining
+    }
+
+    /// Does what there is to do once.
+    pub(super) fn heed_drain(&mut self) {
+        if !self.drain_is_news() {
+            return;
+        }
+        self.draining = self.settings.drain.begun();
+        if self.draining == Some(Draining::Relieved) {
+            for listener in &self.listeners {
+                if let Exit::Listener(socket) = &listener.exit {
+                    socket.leave();
+                }
+            }
+            for id in 0..self.flows.places() {
+                if let Some(flow) = self.flows.get(id) {
+                    flow.state.yield_replies();
+                }
+            }
+        }
+    }
+
+    /// Whether clients without a flow are turned away: there is nobody to be relieved by.
+    pub(super) fn refuses_new(&self) -> bool {
+        self.draining == Some(Draining::Alone)
+    }
+
+    /// Whether another process makes the flows of our clients.
+    pub(super) fn is_relieved(&self) -> bool {
+        self.draining == Some(Draining::Relieved)
+    }
+
+    /// Whether there is nothing left to wait for.
+    pub(super) fn is_drained(&self) -> bool {
+        self.draining.is_some() && self.flows.is_empty()
+    }
+}
+
+// === impl FlowState ===
+
+impl FlowState {
+    /// Leaves what the server says to another socket with the same address, if there is one.
+    pub(super) fn yield_replies(&self) {
+        let other_ear = self.other_ear.as_ref();
+        for socket in std::iter::once(&self.socket).chain(other_ear) {
+            // Without it a reply may go to the older of two sockets, and reach the client all the same.
+            let _ = set_socket_incoming_cpu(socket, NO_CPU);
+        }
+    }
+}

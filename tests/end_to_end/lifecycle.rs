@@ -1,0 +1,9 @@
+//! How the program ends, and how another one takes its place.
+
+mod drain;
+mod drain_udp;
+mod takeover;
+mod takeover_udp;
+
+/// Longer than any test: one that has to wait for it fails.
+const FOREVER: [&str; 2] = ["--drain-timeout", "3600"];

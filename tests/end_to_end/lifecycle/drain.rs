@@ -1,0 +1,184 @@
+//! SIGTERM and SIGINT: the last connections may finish.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+
+use super::FOREVER;
+use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, wait_for};
+use crate::namespace::{TestResult, isolated};
+use crate::routes::tables;
+
+fn connect(proxy: &Proxy, client: &str) -> TestResult<Connection> {
+    let connection = Balancer::default().connect(proxy, &Header::of(client)?)?;
+    connection.expect_echo(b"hello")?;
+    Ok(connection)
+}
+
+/// Whether new connections are refused. Some if so, for `wait_for`.
+fn refused(proxy: &Proxy) -> TestResult<Option<()>> {
+    match TcpStream::connect(proxy.addr()) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Some(())),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(None),
+    }
+}
+
+#[test]
+fn open_connections_go_on_new_ones_are_refused_and_the_last_one_ends_it() -> TestResult {
+    isolated(|| {
+        let before = tables()?;
+        for listeners in ["1", "3"] {
+            for signal in [Signal::TERM, Signal::INT] {
+                let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+                    .args(["--listeners", listeners])
+                    .args(FOREVER)
+                    .start()?;
+                let clients = (1..=8).map(|n| connect(&proxy, &format!("192.0.2.{n}:4000")));
+                let clients = clients.collect::<TestResult<Vec<_>>>()?;
+                proxy.signal(signal)?;
+                proxy.wait_for_message("stopping")?;
+                wait_for(|| refused(&proxy))?;
+                for client in &clients {
+                    client.expect_echo(b"still here")?;
+                }
+                // The server's answers need them.
+                assert_ne!(tables()?, before);
+                for client in clients {
+                    client.finish()?;
+                    client.expect_end()?;
+                }
+                let exit = proxy.exit()?;
+                exit.expect_success()?;
+                // Beside those that only asked whether they are refused.
+                assert!(exit.total("connections")? >= 8);
+                assert_eq!(exit.total("connections_cut")?, 0);
+                assert_eq!(tables()?, before);
+            }
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_left_when_the_time_is_over_is_cut_and_counted() -> TestResult {
+    isolated(|| {
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+            .args(["--drain-timeout", "0.3", "--listeners", "2"])
+            .start()?;
+        let clients = [
+            connect(&proxy, "192.0.2.1:1")?,
+            connect(&proxy, "192.0.2.2:2")?,
+        ];
+        let exit = proxy.stop()?;
+        exit.expect_success()?;
+        assert_eq!(exit.total("connections_cut")?, 2);
+        assert!(
+            exit.log
+                .iter()
+                .any(|line| line["message"] == "--drain-timeout is over, what is left is cut")
+        );
+        for client in clients {
+            client.expect_over()?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() -> TestResult {
+    isolated(|| {
+        for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
+            let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+                .args(FOREVER)
+                .start()?;
+            let client = connect(&proxy, "192.0.2.1:1")?;
+            proxy.signal(first)?;
+            proxy.wait_for_message("stopping")?;
+            client.expect_echo(b"still here")?;
+            proxy.signal(second)?;
+            let exit = proxy.exit()?;
+            exit.expect_success()?;
+            assert_eq!(exit.total("connections_cut")?, 1);
+            client.expect_over()?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn without_a_drain_timeout_it_ends_at_once() -> TestResult {
+    isolated(|| {
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+            .args(["--drain-timeout", "0"])
+            .start()?;
+        let client = connect(&proxy, "192.0.2.1:1")?;
+        let exit = proxy.stop()?;
+        exit.expect_success()?;
+        assert_eq!(exit.total("connections_cut")?, 1);
+        client.expect_over()
+    })
+}
+
+/// The kernel has answered them: they would be reset with the listening socket.
+#[test]
+fn connections_that_wait_to_be_accepted_are_served() -> TestResult {
+    isolated(|| {
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+            .args(["--listeners", "2"])
+            .args(FOREVER)
+            .start()?;
+        proxy.signal(Signal::STOP)?;
+        let balancer = Balancer::default();
+        let clients = (0..200).map(|n| {
+            let header = Header::of(&format!("192.0.2.1:{}", 10_000 + n))?;
+            balancer.connect(&proxy, &header)
+        });
+        let clients = clients.collect::<TestResult<Vec<_>>>()?;
+        proxy.signal(Signal::TERM)?;
+        proxy.signal(Signal::CONT)?;
+        for client in &clients {
+            client.expect_echo(b"hello")?;
+        }
+        drop(clients);
+        let exit = proxy.exit()?;
+        exit.expect_success()?;
+        assert_eq!(exit.total("connections")?, 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn lists_are_reloaded_meanwhile() -> TestResult {
+    isolated(|| {
+        let folder = tempfile::tempdir()?;
+        let list = folder.path().join("denied.txt");
+        fs::write(&list, "")?;
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+            .args(["--listeners", "3", "--denied-clients"])
+            .args([&list])
+            .args(FOREVER)
+            .start()?;
+        let (first, second) = (
+            connect(&proxy, "192.0.2.1:1")?,
+            connect(&proxy, "192.0.2.2:2")?,
+        );
+        proxy.signal(Signal::TERM)?;
+        proxy.wait_for_message("stopping")?;
+        proxy.signal(Signal::HUP)?;
+        proxy.wait_for_message("reloading")?;
+        fs::write(&list, "192.0.2.1")?;
+        first.expect_reset()?;
+        second.expect_echo(b"still here")?;
+        // Now no shard is left that has a connection, but for one.
+        fs::write(&list, "192.0.2.0/24")?;
+        second.expect_reset()?;
+        let exit = proxy.exit()?;
+        exit.expect_success()?;
+        assert_eq!(exit.total("connections_cut")?, 0);
+        assert_eq!(exit.total("ended_denied")?, 2);
+        Ok(())
+    })
+}

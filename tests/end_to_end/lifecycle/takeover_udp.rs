@@ -1,0 +1,125 @@
+//! `--takeover` with UDP flows: their clients keep their addresses, and all their answers.
+
+use rustix::process::{Signal, kill_process};
+
+use super::FOREVER;
+use crate::harness::{Header, Proxy, UdpBalancer, UdpServer};
+use crate::namespace::{TestResult, isolated};
+
+fn header(client: &str) -> TestResult<Header> {
+    Header::v2_udp(client, "203.0.113.1:443")
+}
+
+/// Each client asks, and is answered at its own address, before the next does.
+fn all_are_answered(proxy: &Proxy, balancer: &UdpBalancer, round: usize) -> TestResult {
+    for n in 1..=20 {
+        let client = format!("192.0.2.{n}:4000");
+        let question = format!("{round}/{n}");
+        balancer.send(proxy, &header(&client)?, question.as_bytes())?;
+        balancer.expect(format!("{client} {question}").as_bytes())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn no_answer_is_lost_and_no_address_changes_in_three_restarts() -> TestResult {
+    isolated(|| {
+        for ip in ["127.0.0.1", "::1"] {
+            let server = UdpServer::echo("127.0.0.1")?;
+            for counts in [
+                ["1", "1", "1", "1"],
+                ["2", "2", "2", "2"],
+                ["2", "3", "1", "2"],
+            ] {
+                let builder = |listeners: &str, listen: &str| {
+                    Proxy::udp(server)
+                        .args([
+                            "--listeners",
+                            listeners,
+                            "--takeover",
+                            "--drain-timeout",
+                            "0.3",
+                        ])
+                        .listen(listen)
+                };
+                let listen = if ip == "::1" { "[::]:0" } else { "127.0.0.1:0" };
+                let mut proxy = builder(counts[0], listen).start()?;
+                let listen = format!("{}:{}", listen.trim_end_matches(":0"), proxy.addr().port());
+                let balancer = UdpBalancer::bind(ip)?;
+                for count in &counts[1..] {
+                    all_are_answered(&proxy, &balancer, 0)?;
+                    let starting = builder(count, &listen).spawn()?;
+                    let mut rounds = 0;
+                    while !starting.log().iter().any(|line| line["message"] == "ready") {
+                        rounds += 1;
+                        all_are_answered(&proxy, &balancer, rounds)?;
+                    }
+                    proxy.wait_for_message("draining")?;
+                    for _ in 0..5 {
+                        rounds += 1;
+                        all_are_answered(&proxy, &balancer, rounds)?;
+                    }
+                    // The old one is gone.
+                    proxy.exit()?.expect_success()?;
+                    proxy = starting;
+                }
+                all_are_answered(&proxy, &balancer, 0)?;
+                proxy.stop()?.expect_success()?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A server may speak first, and a client may be silent for a while.
+#[test]
+fn what_the_server_says_comes_through_the_old_one_until_the_client_speaks_to_the_new_one()
+-> TestResult {
+    const CLIENT: &str = "192.0.2.1:4000";
+    isolated(|| {
+        for ip in ["127.0.0.1", "::1"] {
+            let client = if ip == "::1" {
+                "[2001:db8::1]:4000"
+            } else {
+                CLIENT
+            };
+            let server = UdpServer::bind(ip)?;
+            let proxy = || -> TestResult<_> {
+                Ok(Proxy::udp(server.addr()?)
+                    .args(["--listeners", "2", "--takeover"])
+                    .args(FOREVER))
+            };
+            let old = proxy()?.start()?;
+            let balancer = UdpBalancer::bind("127.0.0.1")?;
+            let source = if ip == "::1" {
+                "[2001:db8::9]:443"
+            } else {
+                "203.0.113.1:443"
+            };
+            let header = Header::v2_udp(client, source)?;
+            balancer.send(&old, &header, b"question")?;
+            server.expect(client, b"question")?;
+
+            let newcomer = proxy()?
+                .listen(&old.addr().to_string())
+                .args(["--drain-timeout", "0"])
+                .start()?;
+            old.wait_for_message("draining")?;
+            for _ in 0..50 {
+                server.send(client.parse()?, b"push")?;
+                balancer.expect(b"push")?;
+            }
+            balancer.send(&newcomer, &header, b"again")?;
+            server.expect(client, b"again")?;
+            // Whatever still went to the old one would be lost.
+            kill_process(old.pid(), Signal::STOP)?;
+            for _ in 0..50 {
+                server.send(client.parse()?, b"push")?;
+                balancer.expect(b"push")?;
+            }
+            drop(old);
+            newcomer.stop()?.expect_success()?;
+        }
+        Ok(())
+    })
+}
