@@ -11,6 +11,7 @@ mod shards;
 mod signal;
 mod state;
 mod takeover;
+mod watchdog;
 
 use std::io;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use self::shards::ShardsError;
 use self::signal::{Signal, Signals};
 pub use self::state::{SharedState, State};
 use self::takeover::{Claims, Offer};
+use self::watchdog::Watchdog;
 use crate::addr::{Frontend, spans};
 use crate::config::Config;
 use crate::cpus::{self, PlacementError};
@@ -44,6 +46,7 @@ use crate::shard::drain::Draining;
 use crate::shard::locality::Locality;
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, PREEMPT};
+use crate::systemd;
 use crate::transparent::Dialer;
 use crate::udp::REDIRECTED_MAX;
 
@@ -204,6 +207,7 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
     let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
     state.set(State::Ready);
     log_ready(config, &bound, placement.len());
+    systemd::ready("listening");
     claims.relieve(&inherited);
     drop(inherited);
 
@@ -284,6 +288,7 @@ async fn supervise(
         Ended(ShardsError),
         TakenOver,
     }
+    let watchdog = Watchdog::new();
     loop {
         let list_touched = async { Event::ListTouched(lists.changed().await) };
         let signal = async { Event::Signal(signals.next().await) };
@@ -296,8 +301,10 @@ async fn supervise(
             offer.taken().await;
             Event::TakenOver
         };
+        let beat = async { match watchdog.beat(shards).await {} };
         let touched = or(list_touched, names_looked_up);
-        let draining = match or(or(ended, signal), or(taken_over, touched)).await {
+        let event = or(or(ended, signal), or(taken_over, touched));
+        let draining = match or(event, beat).await {
             Event::Signal(Signal::Stop) => {
                 info!("stopping");
                 Draining::Alone
@@ -308,8 +315,10 @@ async fn supervise(
             }
             Event::Signal(Signal::Reload) => {
                 info!("reloading");
+                systemd::reloading();
                 names.look_up();
                 lists.reload_all(shards).await?;
+                systemd::ready("listening");
                 continue;
             }
             Event::ListTouched(kind) => {
@@ -324,7 +333,10 @@ async fn supervise(
         };
         state.set(State::Draining);
         let timeout = config.drain_timeout;
-        return Ok(drain::drain(draining, timeout, offer, signals, lists, shards).await?);
+        systemd::stopping(timeout);
+        return Ok(
+            drain::drain(draining, timeout, offer, signals, lists, shards, &watchdog).await?,
+        );
     }
 }
 

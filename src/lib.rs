@@ -27,6 +27,15 @@
 //! A shard's lifeline, one end of a socket pair held until its thread ends, tells the coordinator that it listens, and
 //! later that it is gone. Half a service is none: the process ends, and its supervisor starts it again.
 //!
+//! # The end
+//!
+//! On a signal, shards close their TCP listeners, after they have accepted what waits, and each ends when its last session
+//! has left its gate and its last flow is idle (`shard::drain`). UDP sockets stay open until the last shard has ended: the
+//! kernel steers by their places in the group. When another process takes over, it gets descriptors of the listening
+//! sockets (`coordinator::takeover`); both then have the very same sockets, the old one takes them out of its readiness
+//! sets, and sends through the UDP ones the replies to those clients that have not spoken to the other one yet
+//! (`udp::drain`). [`coordinator::State`] says where the process is in its life, and systemd is told ([`systemd`]).
+//!
 //! # Waiting for sockets
 //!
 //! Sockets do not go through glommio's own types, which cost several system calls for each accept and a ring submission
@@ -85,6 +94,9 @@
 //! | log lines waiting for a slow reader | 16,384, further ones are lost |
 //! | a TLV's text in a log line | 255 bytes, escaped |
 //! | a list | 64 MiB, 1,000,000 prefixes |
+//! | the end | `--drain-timeout` |
+//! | connections accepted from a listener before it is closed | 4096 |
+//! | instances of a network namespace that can be taken over | 64 |
 //!
 //! # What glommio 0.9 makes us mind
 //!
@@ -100,8 +112,8 @@
 //!
 //! # Unsafe code
 //!
-//! All of it is under `sys`: `recvmmsg`/`sendmmsg`, some socket options, the reuseport BPF program, and what
-//! glommio's ring needs.
+//! All of it is under `sys`: `recvmmsg`/`sendmmsg`, some socket options, the reuseport BPF program, the descriptors that
+//! systemd passes, and what glommio's ring needs.
 
 #![cfg_attr(test, allow(clippy::expect_used))]
 
@@ -121,6 +133,7 @@ pub mod routing;
 mod shard;
 pub mod subnets;
 mod sys;
+pub mod systemd;
 mod tcp;
 mod transparent;
 pub mod trust;

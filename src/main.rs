@@ -6,22 +6,28 @@ use std::process::ExitCode;
 
 use glommproxy::config::{self, Config, Startup};
 use glommproxy::coordinator::Inherited;
-use glommproxy::{coordinator, logging};
+use glommproxy::{coordinator, logging, systemd};
 
 fn main() -> ExitCode {
-    match config::load(env::args_os().skip(1), |name| env::var_os(name)) {
-        Ok(Startup::Run(config)) => run(&config),
+    // Before anything else is opened.
+    let sockets = match systemd::sockets() {
+        Ok(sockets) => sockets,
+        Err(error) => return fail(&error),
+    };
+    let variable = |name: &str| systemd::variable(name, &sockets, |name| env::var_os(name));
+    match config::load(env::args_os().skip(1), variable) {
+        Ok(Startup::Run(config)) => run(&config, sockets),
         Ok(Startup::Print(text)) => print(&text),
         Err(error) => fail(&error),
     }
 }
 
-fn run(config: &Config) -> ExitCode {
+fn run(config: &Config, sockets: Inherited) -> ExitCode {
     let log = logging::init(config.log_format, config.verbosity);
     if !config.ignored.is_empty() {
         tracing::warn!(words = ?config.ignored, "these words mean nothing, here as in go-mmproxy");
     }
-    let result = coordinator::run(config, Inherited::default());
+    let result = coordinator::run(config, sockets);
     drop(log);
     match result {
         Ok(()) => ExitCode::SUCCESS,

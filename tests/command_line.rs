@@ -107,6 +107,11 @@ const BAD: &[(&str, &[&str], &str)] = &[
         r#"--denied-clients "" names no file"#,
     ),
     (
+        "--takeover",
+        &["--takeover=x"],
+        r#"--takeover "x" is neither"#,
+    ),
+    (
         "--keep-denied",
         &["--keep-denied=x"],
         r#"--keep-denied "x" is neither"#,
@@ -125,6 +130,11 @@ const BAD: &[(&str, &[&str], &str)] = &[
         "--new-connections-per-second",
         &["--new-connections-per-second", "0.5"],
         r#"--new-connections-per-second "0.5" is no whole number"#,
+    ),
+    (
+        "--drain-timeout",
+        &["--drain-timeout", "1m"],
+        r#"--drain-timeout "1m" is no number of seconds"#,
     ),
     (
         "--idle-timeout",

@@ -324,6 +324,10 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
             "0.05",
             "is out of range: want seconds from 0.1 to 2147483647, such as 600, or 0 for never",
         ),
+        "drain-timeout" => (
+            "86401",
+            "is out of range: want seconds from 0 to 86400, such as 25 or 0.5; 0 ends everything at once",
+        ),
         "max-flows" => ("0", "is out of range: want a number from 1 to 16777216"),
         "udp-header" => ("v1", "is no header of UDP: want v2, v2-first or spp"),
         "table" => (
@@ -342,6 +346,7 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
         | "dynamic-destination"
         | "keep-denied"
         | "listen-transparent"
+        | "takeover"
         | "setup-routes"
         | "no-wildcard-udp"
         | "force-real-client-port"

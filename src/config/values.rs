@@ -412,6 +412,17 @@ mod tests {
             ],
         );
         check(
+            drain_timeout,
+            [
+                ("0", Ok(Duration::ZERO)),
+                ("0.5", Ok(Duration::from_millis(500))),
+                ("86400", Ok(Duration::from_secs(86_400))),
+                ("86400.1", Err("out of range")),
+                ("-1", Err("out of range")),
+                ("1m", Err("no number of seconds")),
+            ],
+        );
+        check(
             idle_timeout,
             [
                 ("0", Ok(None)),

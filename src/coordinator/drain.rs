@@ -11,8 +11,10 @@ use super::lists::{Kind, ListFiles};
 use super::shards::{Shards, ShardsError};
 use super::signal::{Signal, Signals};
 use super::takeover::Offer;
+use super::watchdog::Watchdog;
 use crate::metrics::{ShardMetrics, total};
 use crate::shard::drain::Draining;
+use crate::systemd;
 
 /// Lets everybody finish, for `timeout` at the longest. Commands of all kinds are still obeyed.
 ///
@@ -26,6 +28,7 @@ pub(super) async fn drain(
     signals: &Signals,
     lists: &mut ListFiles,
     shards: &mut Shards,
+    watchdog: &Watchdog,
 ) -> Result<(), ShardsError> {
     enum Event {
         Drained(Result<(), ShardsError>),
@@ -45,6 +48,9 @@ pub(super) async fn drain(
     let (connections, flows) = open(&shards.metrics());
     let drain_timeout = timeout.as_secs_f32();
     info!(connections, flows, drain_timeout, "draining");
+    systemd::status(&format!(
+        "draining {connections} connections and {flows} flows"
+    ));
     loop {
         let list_touched = async { Event::ListTouched(lists.changed().await) };
         let signal = async { Event::Signal(signals.next().await) };
@@ -58,7 +64,8 @@ pub(super) async fn drain(
             Event::TakenOver
         };
         let event = or(or(drained, signal), or(list_touched, time_is_over));
-        match or(event, taken_over).await {
+        let beat = async { match watchdog.beat(shards).await {} };
+        match or(event, or(taken_over, beat)).await {
             Event::Drained(result) => return result,
             Event::Signal(Signal::Stop) => {
                 info!("stopping at once, as told again");

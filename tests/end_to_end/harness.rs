@@ -38,7 +38,7 @@ pub(crate) use inspect::{raise_descriptor_limit, unread, wait_for};
 pub(crate) use name_server::NameServer;
 pub(crate) use neighbour::Neighbour;
 pub(crate) use pieces::Pieces;
-pub(crate) use proxy::Proxy;
+pub(crate) use proxy::{Proxy, ProxyBuilder};
 pub(crate) use tcp_server::TcpServer;
 pub(crate) use udp_server::UdpServer;
 

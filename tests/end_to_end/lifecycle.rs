@@ -1,7 +1,9 @@
 //! How the program ends, and how another one takes its place.
 
+mod activation;
 mod drain;
 mod drain_udp;
+mod notify;
 mod takeover;
 mod takeover_udp;
 

@@ -20,6 +20,12 @@ impl Shards {
         Ok(())
     }
 
+    /// Has all answer.
+    pub(in crate::coordinator) fn ask(&self) {
+        let running = self.0.iter().filter(|shard| !shard.has_ended());
+        running.for_each(Shard::nudge);
+    }
+
     /// Waits until each has answered all it was told, or has ended. May be dropped and called again at any time.
     pub(in crate::coordinator) async fn answered(&self) {
         while within(NUDGE_AFTER, self.until(|shard| !shard.is_silent()))
