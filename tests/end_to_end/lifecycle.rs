@@ -4,6 +4,7 @@ mod activation;
 mod drain;
 mod drain_udp;
 mod notify;
+mod signals;
 mod takeover;
 mod takeover_udp;
 

@@ -213,6 +213,15 @@ impl Proxy {
         self.wait_for_log(|line| line["message"] == message)
     }
 
+    /// Whether one that was only spawned is ready by now. Fails if it has ended.
+    #[track_caller]
+    pub(crate) fn is_ready(&mut self) -> TestResult<bool> {
+        if self.process.try_wait()?.is_some() {
+            return Err("it has ended".into());
+        }
+        Ok(self.log().iter().any(|line| line["message"] == "ready"))
+    }
+
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) -> TestResult {
         Ok(kill_process(self.pid(), signal)?)

@@ -182,3 +182,24 @@ fn lists_are_reloaded_meanwhile() -> TestResult {
         Ok(())
     })
 }
+
+/// There is no place for them, and nobody else to serve them.
+#[test]
+fn connections_beyond_the_most_there_may_be_are_reset() -> TestResult {
+    isolated(|| {
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+            .args(["--max-connections", "1"])
+            .args(FOREVER)
+            .start()?;
+        let client = connect(&proxy, "192.0.2.1:1")?;
+        let waiting = Balancer::default().connect(&proxy, &Header::of("192.0.2.2:2")?)?;
+        proxy.signal(Signal::TERM)?;
+        waiting.expect_reset()?;
+        client.expect_echo(b"still here")?;
+        drop(client);
+        let exit = proxy.exit()?;
+        exit.expect_success()?;
+        assert_eq!(exit.total("connections")?, 1);
+        Ok(())
+    })
+}

@@ -76,6 +76,7 @@ fn no_connection_is_refused_or_lost_in_three_restarts() -> TestResult {
             ["1", "1", "1", "1"],
             ["2", "2", "2", "2"],
             ["2", "3", "1", "2"],
+            ["1", "2", "1", "1"],
         ] {
             let builder = |listeners: &str| {
                 Proxy::tcp(server)

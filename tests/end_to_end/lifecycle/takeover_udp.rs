@@ -23,52 +23,54 @@ fn all_are_answered(proxy: &Proxy, balancer: &UdpBalancer, round: usize) -> Test
 
 #[test]
 fn no_answer_is_lost_and_no_address_changes_in_three_restarts() -> TestResult {
+    isolated(|| three_restarts("127.0.0.1:0", "127.0.0.1", ["2", "2", "2", "2"]))
+}
+
+#[test]
+fn nor_with_one_listener_on_all_addresses() -> TestResult {
+    isolated(|| three_restarts("[::]:0", "::1", ["1", "1", "1", "1"]))
+}
+
+#[test]
+fn nor_with_more_listeners_or_fewer() -> TestResult {
     isolated(|| {
-        for ip in ["127.0.0.1", "::1"] {
-            let server = UdpServer::echo("127.0.0.1")?;
-            for counts in [
-                ["1", "1", "1", "1"],
-                ["2", "2", "2", "2"],
-                ["2", "3", "1", "2"],
-            ] {
-                let builder = |listeners: &str, listen: &str| {
-                    Proxy::udp(server)
-                        .args([
-                            "--listeners",
-                            listeners,
-                            "--takeover",
-                            "--drain-timeout",
-                            "0.3",
-                        ])
-                        .listen(listen)
-                };
-                let listen = if ip == "::1" { "[::]:0" } else { "127.0.0.1:0" };
-                let mut proxy = builder(counts[0], listen).start()?;
-                let listen = format!("{}:{}", listen.trim_end_matches(":0"), proxy.addr().port());
-                let balancer = UdpBalancer::bind(ip)?;
-                for count in &counts[1..] {
-                    all_are_answered(&proxy, &balancer, 0)?;
-                    let starting = builder(count, &listen).spawn()?;
-                    let mut rounds = 0;
-                    while !starting.log().iter().any(|line| line["message"] == "ready") {
-                        rounds += 1;
-                        all_are_answered(&proxy, &balancer, rounds)?;
-                    }
-                    proxy.wait_for_message("draining")?;
-                    for _ in 0..5 {
-                        rounds += 1;
-                        all_are_answered(&proxy, &balancer, rounds)?;
-                    }
-                    // The old one is gone.
-                    proxy.exit()?.expect_success()?;
-                    proxy = starting;
-                }
-                all_are_answered(&proxy, &balancer, 0)?;
-                proxy.stop()?.expect_success()?;
-            }
-        }
-        Ok(())
+        three_restarts("127.0.0.1:0", "127.0.0.1", ["2", "3", "1", "2"])?;
+        three_restarts("[::]:0", "::1", ["1", "2", "1", "1"])
     })
+}
+
+/// Restarts a proxy with these numbers of listeners, while clients of a balancer at this address ask without a pause.
+fn three_restarts(listen: &str, balancer: &str, counts: [&str; 4]) -> TestResult {
+    let server = UdpServer::echo("127.0.0.1")?;
+    let builder = |listeners: &str, listen: &str| {
+        Proxy::udp(server)
+            .args(["--listeners", listeners, "--takeover"])
+            .args(["--drain-timeout", "0.3"])
+            .listen(listen)
+    };
+    let mut proxy = builder(counts[0], listen).start()?;
+    let port = proxy.addr().port();
+    let listen = format!("{}{port}", listen.trim_end_matches('0'));
+    let balancer = UdpBalancer::bind(balancer)?;
+    for count in &counts[1..] {
+        all_are_answered(&proxy, &balancer, 0)?;
+        let mut starting = builder(count, &listen).spawn()?;
+        let mut rounds = 0;
+        while !starting.is_ready()? {
+            rounds += 1;
+            all_are_answered(&proxy, &balancer, rounds)?;
+        }
+        proxy.wait_for_message("draining")?;
+        for _ in 0..5 {
+            rounds += 1;
+            all_are_answered(&proxy, &balancer, rounds)?;
+        }
+        // The old one is gone.
+        proxy.exit()?.expect_success()?;
+        proxy = starting;
+    }
+    all_are_answered(&proxy, &balancer, 0)?;
+    proxy.stop()?.expect_success()
 }
 
 /// A server may speak first, and a client may be silent for a while.
