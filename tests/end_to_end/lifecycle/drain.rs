@@ -7,8 +7,10 @@ use std::net::TcpStream;
 use rustix::process::Signal;
 
 use super::FOREVER;
-use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, wait_for};
-use crate::namespace::{TestResult, isolated};
+use crate::harness::{
+    Balancer, Connection, Header, Proxy, TcpServer, raise_descriptor_limit, wait_for,
+};
+use crate::namespace::{TestResult, isolated, run};
 use crate::routes::tables;
 
 fn connect(proxy: &Proxy, client: &str) -> TestResult<Connection> {
@@ -200,6 +202,33 @@ fn connections_beyond_the_most_there_may_be_are_reset() -> TestResult {
         let exit = proxy.exit()?;
         exit.expect_success()?;
         assert_eq!(exit.total("connections")?, 1);
+        Ok(())
+    })
+}
+
+/// So many that the end is told before all of them can have been accepted.
+#[test]
+fn a_whole_backlog_is_accepted_before_the_end() -> TestResult {
+    const COUNT: u64 = 3000;
+    isolated(|| {
+        raise_descriptor_limit(2 * COUNT)?;
+        run("echo 4096 > /proc/sys/net/core/somaxconn")?;
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+            .args(["--listeners", "1", "--header-timeout", "3600"])
+            .args(FOREVER)
+            .start()?;
+        proxy.signal(Signal::STOP)?;
+        let clients = (0..COUNT).map(|_| TcpStream::connect(proxy.addr()));
+        let clients = clients.collect::<Result<Vec<_>, _>>()?;
+        proxy.signal(Signal::TERM)?;
+        proxy.signal(Signal::CONT)?;
+        proxy.wait_for_message("draining")?;
+        wait_for(|| refused(&proxy))?;
+        drop(clients);
+        let exit = proxy.exit()?;
+        exit.expect_success()?;
+        assert!(exit.total("connections")? >= COUNT);
+        assert_eq!(exit.total("connections_cut")?, 0);
         Ok(())
     })
 }
