@@ -192,6 +192,10 @@ pub struct Args {
     #[argh(option)]
     pub log_format: Option<String>,
 
+    /// address and port to serve metrics, health and status at, over HTTP (default: they are not served)
+    #[argh(option)]
+    pub admin: Option<String>,
+
     /// accepted for Cloudflare mmproxy's sake, without effect: there is no sandbox yet
     #[argh(option, short = 'N')]
     pub do_not_sandbox: Option<bool>,

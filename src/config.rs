@@ -88,6 +88,8 @@ pub struct Config {
     pub verbosity: Verbosity,
     /// The form of the log (`--log-format`); `None` leaves it to whether it goes to a terminal.
     pub log_format: Option<LogFormat>,
+    /// Where metrics, health and status are served (`--admin`); `None` serves none. Port 0 lets the kernel choose.
+    pub admin: Option<SocketAddr>,
     /// Words of the command line that mean nothing here, nor to go-mmproxy. Worth a warning.
     pub ignored: Vec<String>,
 }
@@ -365,6 +367,7 @@ impl TryFrom<CommandLine> for Config {
                 .of("verbose", &args.verbose, values::verbosity)?
                 .unwrap_or(Verbosity::Quiet),
             log_format: value.of("log-format", &args.log_format, values::log_format)?,
+            admin: value.of("admin", &args.admin, address::admin)?,
             ignored: line.ignored,
         })
     }

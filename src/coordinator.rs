@@ -9,11 +9,12 @@ mod names;
 mod routes;
 mod shards;
 mod signal;
-mod state;
+pub(crate) mod state;
 mod takeover;
 mod watchdog;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub use self::state::{SharedState, State};
 use self::takeover::{Claims, Offer};
 use self::watchdog::Watchdog;
 use crate::addr::{Frontend, spans};
+pub use crate::admin::AdminError;
+use crate::admin::{self, Facts, Overview};
 use crate::config::Config;
 use crate::cpus::{self, PlacementError};
 use crate::host::{self, HostError};
@@ -99,6 +102,9 @@ pub enum RunError {
         "--takeover is for sockets of another instance, and systemd has passed some: remove --takeover"
     )]
     TakeoverWithSockets,
+    /// The admin endpoint cannot be served.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The routes cannot be set up.
     #[error(transparent)]
     Routing(#[from] RoutingError),
@@ -129,7 +135,10 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
     let state = SharedState::default();
     let readiness = Readiness::new()?;
     let driver = readiness.clone();
-    let mut driver = glommio::spawn_local(async move { driver.drive(&Locality::fixed()).await });
+    let mut driver = glommio::spawn_local(async move {
+        let (locality, busy_nanos) = (Locality::fixed(), Counter::default());
+        driver.drive(&locality, &busy_nanos).await
+    });
     keep_turning();
 
     // First of all, so that a signal during the start does not leave routes behind.
@@ -174,6 +183,8 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
         warn!("64 instances share this network namespace: --takeover cannot find this one");
     }
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
+    let admin = start_admin(config, &bound, &state, &lists)?;
+    let admin_addr = admin.as_ref().map(|(addr, _)| *addr);
     let mut routes = Routes::prepare(config, &frontends)?;
     let udp_shards = if config.listen_transparent {
         1
@@ -191,6 +202,7 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
         dialer: dialer.clone(),
         lists: initial_lists.clone(),
         dynamic_destination: config.dynamic_destination,
+        admin: admin_addr,
         trust: config.trust,
         keep_denied: config.keep_denied,
         limits: limits.clone(),
@@ -205,6 +217,9 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
         lifeline,
     };
     let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
+    if let Some((_, overview)) = &admin {
+        overview.set_shards(shards.metrics());
+    }
     state.set(State::Ready);
     log_ready(config, &bound, placement.len());
     systemd::ready("listening");
@@ -219,11 +234,38 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
     };
     let supervised = supervise(config, &state, &offer, &signals, charges);
     let result = or(supervised, async { Err((&mut driver).await.into()) }).await;
+    state.set(State::Draining);
     let metrics = shards.metrics();
     shards.stop().await;
     log_totals(&metrics);
     routes.remove()?;
     result
+}
+
+/// Serves the admin endpoint, if asked to.
+fn start_admin(
+    config: &Config,
+    bound: &[Frontend],
+    state: &SharedState,
+    lists: &ListFiles,
+) -> Result<Option<(SocketAddr, Arc<Overview>)>, RunError> {
+    let Some(addr) = config.admin else {
+        return Ok(None);
+    };
+    let facts = Facts {
+        listen: spans(bound.iter().map(|frontend| frontend.listen.0)),
+        target_v4: spans(bound.iter().map(|frontend| frontend.targets.v4.into())),
+        target_v6: spans(bound.iter().map(|frontend| frontend.targets.v6.into())),
+        protocol: config.protocols.name(),
+        routes_table: config.setup_routes.then(|| config.table.number()),
+    };
+    let overview = Arc::new(Overview::new(facts, state.clone(), lists.named()));
+    let addr = admin::start(addr, Arc::clone(&overview))?;
+    info!(%addr, "admin endpoint");
+    if !addr.ip().is_loopback() {
+        warn!(%addr, "everybody who reaches the admin endpoint can read it: it should be on loopback, or behind a firewall");
+    }
+    Ok(Some((addr, overview)))
 }
 
 /// Never lets this executor sleep for long. The shards wake it whenever they take in a command, which can send it to sleep

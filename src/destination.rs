@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
-use crate::addr::{ClientAddr, Frontend, PeerAddr, Targets};
+use crate::addr::{ClientAddr, PeerAddr, Targets};
 use crate::shard::lists::Lists;
 use crate::transparent::{DialError, Dialer};
 
@@ -55,15 +55,15 @@ pub(crate) enum DestinationError {
 // === impl Destinations ===
 
 impl Destinations {
-    pub(crate) fn new<'a>(
+    pub(crate) fn new(
         dynamic: bool,
         lists: Rc<Lists>,
-        frontends: impl Iterator<Item = &'a Frontend>,
+        listening: impl Iterator<Item = SocketAddr>,
     ) -> Self {
         Self {
             dynamic,
             lists,
-            listening: frontends.map(|frontend| frontend.listen.0).collect(),
+            listening: listening.collect(),
         }
     }
 
@@ -144,7 +144,6 @@ fn is_usable(addr: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::ListenAddr;
     use crate::subnets::SubnetSet;
     use std::sync::Arc;
 
@@ -160,14 +159,8 @@ mod tests {
         if let Some(list) = list {
             lists.set_destinations(Arc::new(SubnetSet::parse(list).expect("a list")));
         }
-        let frontend = Frontend {
-            listen: ListenAddr(addr(listening)),
-            targets: Targets {
-                v4: "127.0.0.1:443".parse().expect("an address"),
-                v6: "[::1]:443".parse().expect("an address"),
-            },
-        };
-        let destinations = Destinations::new(true, Rc::new(lists), std::iter::once(&frontend));
+        let listening = std::iter::once(addr(listening));
+        let destinations = Destinations::new(true, Rc::new(lists), listening);
         let peer = PeerAddr::new(addr(peer));
         let client = if target.starts_with('[') {
             "[2001:db8::7]:5000"

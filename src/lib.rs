@@ -24,6 +24,9 @@
 //! A shard with little to do moves to the CPU on which packets arrive, and goes home when they queue up
 //! (`shard::locality`).
 //!
+//! With `--admin`, one more thread, with an executor of its own, tells over HTTP what the shards have counted
+//! (`admin`). It says nothing to them, and yields the CPU to them.
+//!
 //! A shard's lifeline, one end of a socket pair held until its thread ends, tells the coordinator that it listens, and
 //! later that it is gone. Half a service is none: the process ends, and its supervisor starts it again.
 //!
@@ -90,6 +93,7 @@
 //! | datagrams of one piece, bytes of one; each of the datagrams counted above may be a piece | 64, 64 KiB |
 //! | listening ports | 4096 |
 //! | addresses and ports redirected to a UDP listener | 1024, those without flows make room |
+//! | connections to the admin endpoint, a request's head, its time | 32 (the oldest goes), 8 KiB and 64 lines, 10 s |
 //! | log lines of one kind that repeat with every datagram or refusal | one a second and shard, with a count |
 //! | log lines waiting for a slow reader | 16,384, further ones are lost |
 //! | a TLV's text in a log line | 255 bytes, escaped |
@@ -118,6 +122,7 @@
 #![cfg_attr(test, allow(clippy::expect_used))]
 
 pub mod addr;
+mod admin;
 pub mod args;
 pub mod config;
 pub mod coordinator;

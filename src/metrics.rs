@@ -1,6 +1,14 @@
 //! Counters. Each shard has its own, which it alone writes; anybody may read them at any time.
 
+mod header_errors;
+mod histogram;
+mod list;
+
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use self::header_errors::HeaderErrorKinds;
+pub use self::histogram::{DialScale, Distribution, Histogram, Scale, SessionScale};
+pub use self::list::ListMetrics;
 
 /// A number that only grows, written by one thread.
 #[derive(Debug, Default)]
@@ -15,6 +23,8 @@ pub struct ShardMetrics {
     pub tcp: TcpMetrics,
     /// UDP datagrams and flows.
     pub udp: UdpMetrics,
+    /// Nanoseconds in which the shard did not sleep.
+    pub busy_nanos: Counter,
 }
 
 /// Clients that got no connection, or no flow, though their balancer is in the allow list.
@@ -39,6 +49,8 @@ pub struct TcpMetrics {
     pub peers_refused: Counter,
     /// Ended for lack of a good header: malformed, too late, or none.
     pub header_errors: Counter,
+    /// The same by kind.
+    pub header_error_kinds: HeaderErrorKinds,
     /// Ended because the header told an address that no client can have.
     pub sources_refused: Counter,
     /// Ended because the header named a destination that is not allowed.
@@ -61,6 +73,10 @@ pub struct TcpMetrics {
     pub bytes_upstream: Counter,
     /// Bytes from servers to clients.
     pub bytes_downstream: Counter,
+    /// How long servers took to accept.
+    pub dial_times: Histogram<DialScale>,
+    /// How long connections lasted, from accept on.
+    pub durations: Histogram<SessionScale>,
 }
 
 /// UDP datagrams and flows of one shard.
@@ -80,6 +96,8 @@ pub struct UdpMetrics {
     pub header_errors: Counter,
     /// Dropped because they had no header, and their peer was bound to no client (`--udp-header v2-first`).
     pub unbound: Counter,
+    /// The same by kind.
+    pub header_error_kinds: HeaderErrorKinds,
     /// Dropped because the header told an address that no client can have.
     pub sources_refused: Counter,
     /// Dropped because the header named a destination that is not allowed.
@@ -100,6 +118,8 @@ pub struct UdpMetrics {
     pub flows_opened: Counter,
     /// Flows ended, for whatever reason.
     pub flows_closed: Counter,
+    /// How long flows lasted, from their first datagram on.
+    pub durations: Histogram<SessionScale>,
     /// Flows ended early to make room for others.
     pub flows_evicted: Counter,
     /// Flows with the client's address, but not its port.

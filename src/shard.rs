@@ -14,6 +14,7 @@ pub(crate) mod roster;
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,6 +82,8 @@ pub(crate) struct Blueprint {
     pub(crate) lists: InitialLists,
     /// Whether headers choose the target (`--dynamic-destination`).
     pub(crate) dynamic_destination: bool,
+    /// The admin endpoint, which no header may name as the target.
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) trust: Trust,
     /// Whether a new deny list leaves open connections and flows alone.
     pub(crate) keep_denied: bool,
@@ -155,7 +158,11 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
     let destinations = Rc::new(Destinations::new(
         blueprint.dynamic_destination,
         Rc::clone(&lists),
-        blueprint.listeners.iter().map(|it| &it.frontend),
+        blueprint
+            .listeners
+            .iter()
+            .map(|it| it.frontend.listen.0)
+            .chain(blueprint.admin),
     ));
     let limits = blueprint.limits;
     let drain = Rc::<Drain>::default();
@@ -231,7 +238,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             header: blueprint.udp_header,
             shards: blueprint.shards,
             close_after: blueprint.close_after,
-            metrics: blueprint.metrics,
+            metrics: Arc::clone(&blueprint.metrics),
             listener: blueprint.index,
             transparent: blueprint.listen_transparent,
             drain: Rc::clone(&drain),
@@ -239,11 +246,13 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
         let udp = Udp::new(settings, udp_sockets).map_err(ShardError::Watch)?;
         serving_udp = Some(glommio::spawn_local(udp.run()));
     }
+    let metrics = blueprint.metrics;
     lifeline::hold(blueprint.lifeline);
     lifeline::tell();
     // A task of its own, not merely a future: glommio 0.9 keeps a waker each time a channel is polled, and counts them
     // in 16 bits. Polled along with the driver, `obey` would end the shard with the 32,768th event.
-    let driver = glommio::spawn_local(async move { readiness.drive(&locality).await });
+    let driver =
+        glommio::spawn_local(async move { readiness.drive(&locality, &metrics.busy_nanos).await });
     let draining = Rc::clone(&drain);
     let drained = glommio::spawn_local(async move {
         drain::drain_tcp(&draining, acceptors, &gate).await;

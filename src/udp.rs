@@ -145,6 +145,7 @@ struct FlowState {
     silence: Silence,
     bytes_upstream: u64,
     bytes_downstream: u64,
+    opened_at: Instant,
 }
 
 /// An admitted datagram: its flow, and where in the inbox its payload is.
@@ -292,7 +293,9 @@ impl Udp {
     /// Notes the end of a flow that has been taken out.
     fn ended(&mut self, flow: &Flow<FlowState>, reason: &'static str) {
         self.listeners[flow.state.frontend as usize].flows -= 1;
-        self.settings.metrics.udp.flows_closed.increment();
+        let metrics = &self.settings.metrics.udp;
+        metrics.flows_closed.increment();
+        metrics.durations.observe(flow.state.opened_at.elapsed());
         self.subject_of(flow).closed(
             flow.state.bytes_upstream,
             flow.state.bytes_downstream,

@@ -104,6 +104,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::switch("no-wildcard-udp", &[]),
     Flag::valued("table", &["t"]),
     Flag::valued("log-format", &[]),
+    Flag::valued("admin", &[]),
     Flag::switch("quiet", &["q"]),
     Flag::switch("do-not-sandbox", &["N"]),
     Flag::valued("source-port", &[]),

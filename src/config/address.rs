@@ -10,19 +10,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 /// An address to listen on. Port 0 lets the kernel choose.
 pub(super) fn listen(text: &str) -> Result<SocketAddr, Problem> {
     let wanted = "an IP address and port, such as 0.0.0.0:8443 or [::]:8443";
-    let problem = |problem: String| Problem::new(problem, wanted);
-    let addr = match address(text, Ipv4Addr::LOCALHOST.into()).map_err(problem)? {
-        Found::Addr(addr) => addr,
-        Found::Name(..) => {
-            return Err(problem(
-                "has a host name, which is not looked up".to_owned(),
-            ));
-        }
-    };
+    let addr = own(text).map_err(|problem| Problem::new(problem, wanted))?;
     // Go listens on ::ffff:1.2.3.4 with an IPv4 socket.
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => Ok(SocketAddr::new(ip.into(), addr.port())),
         IpAddr::V6(_) => Ok(addr),
+    }
+}
+
+/// An address to serve the admin endpoint at. Port 0 lets the kernel choose.
+pub(super) fn admin(text: &str) -> Result<SocketAddr, Problem> {
+    let wanted = "an IP address and port, such as 127.0.0.1:9101";
+    own(text).map_err(|problem| Problem::new(problem, wanted))
+}
+
+/// An address of this host, which is no matter of names.
+fn own(text: &str) -> Result<SocketAddr, String> {
+    match address(text, Ipv4Addr::LOCALHOST.into())? {
+        Found::Addr(addr) => Ok(addr),
+        Found::Name(..) => Err("has a host name, which is not looked up".to_owned()),
     }
 }
 

@@ -72,6 +72,7 @@ fn nothing_typed_means_the_defaults() {
         route_check: true,
         verbosity: Verbosity::Quiet,
         log_format: None,
+        admin: None,
         ignored: Vec::new(),
     };
     assert_eq!(config(&[]), want);
@@ -116,7 +117,7 @@ fn every_flag_has_its_effect() {
          1_000 -udp-header SPP -source-port any -require-crc32c -allow-loopback-clients -setup-routes \
          -no-wildcard-udp -table 100 -log-format json -q -denied-clients bans \
          -keep-denied -max-connections 9 -max-connections-per-client 8 -new-connections-per-second 7 \
-         -idle-timeout 600 -drain-timeout 0.5 -takeover -N word";
+         -idle-timeout 600 -drain-timeout 0.5 -takeover -admin 127.0.0.1:9101 -N word";
     let want = Config {
         protocols: Protocols::Both,
         frontends: vec![frontend("[::]:1", "127.0.0.2:2", "[::2]:3")],
@@ -157,6 +158,7 @@ fn every_flag_has_its_effect() {
         route_check: false,
         verbosity: Verbosity::Errors,
         log_format: Some(LogFormat::Json),
+        admin: Some(([127, 0, 0, 1], 9101).into()),
         ignored: vec!["word".into()],
     };
     assert_eq!(config(&line.split_whitespace().collect::<Vec<_>>()), want);
@@ -339,6 +341,10 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
         "source-port" => (
             "4000",
             "is no way to choose a port: want client, any or strict",
+        ),
+        "admin" => (
+            "9101",
+            "has no address before the port: want an IP address and port, such as 127.0.0.1:9101",
         ),
         "no-pin"
         | "require-crc32c"

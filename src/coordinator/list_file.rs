@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use glommio::timer::Timer;
 use inotify::{Inotify, WatchMask};
 
+use crate::metrics::ListMetrics;
 use crate::shard::readiness::{Readiness, Watched};
 use crate::subnets::{SubnetError, SubnetSet};
 
@@ -52,6 +54,7 @@ pub(super) struct ListFile {
     text: String,
     /// The complaint about the file as it is now, to make it only once.
     complaint: Option<String>,
+    metrics: Arc<ListMetrics>,
 }
 
 /// What a look at the file came to.
@@ -75,17 +78,24 @@ impl ListFile {
             watch: None,
             text: String::new(),
             complaint: None,
+            metrics: Arc::default(),
         };
         // Watched before it is read, so that no change is missed in between.
         file.watch_again();
         file.text = read(path)?;
         let list = file.parse(&file.text)?;
+        file.metrics.read(Some(list.len()), SystemTime::now());
         Ok((file, list))
     }
 
     /// The file.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is known of it.
+    pub(super) fn metrics(&self) -> &Arc<ListMetrics> {
+        &self.metrics
     }
 
     /// Waits until the file may have changed.
@@ -112,9 +122,13 @@ impl ListFile {
         match loaded {
             Ok(list) => {
                 self.complaint = None;
+                let entries = list.as_ref().map(SubnetSet::len);
+                self.metrics.read(entries, SystemTime::now());
+                self.metrics.reloads.increment();
                 list.map_or(Reloaded::Unchanged, Reloaded::Changed)
             }
             Err(error) => {
+                self.metrics.failed();
                 let complaint = Some(error.to_string());
                 if self.complaint == complaint {
                     return Reloaded::Unchanged;

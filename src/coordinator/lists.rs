@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::RunError;
 use super::list_file::{ListFile, Reloaded};
 use super::shards::{Shards, ShardsError};
+use crate::admin::NamedList;
 use crate::config::Config;
 use crate::shard::lists::InitialLists;
 use crate::shard::readiness::Readiness;
@@ -51,6 +52,24 @@ impl ListFiles {
             destinations: destinations.map(Arc::new),
         };
         Ok((files, lists))
+    }
+
+    /// What is known of each.
+    pub(super) fn named(&self) -> Vec<NamedList> {
+        let files = [
+            ("allowed-subnets", &self.allowed),
+            ("denied-clients", &self.denied),
+            ("allowed-destinations", &self.destinations),
+        ];
+        let named = files.into_iter().filter_map(|(name, file)| {
+            let file = file.as_ref()?;
+            Some(NamedList {
+                name,
+                path: file.path().display().to_string(),
+                metrics: Arc::clone(file.metrics()),
+            })
+        });
+        named.collect()
     }
 
     /// Waits until one of the files may have changed. May be dropped and called again at any time.

@@ -19,6 +19,19 @@ pub enum State {
 #[derive(Clone, Debug, Default)]
 pub struct SharedState(Arc<AtomicU8>);
 
+// === impl State ===
+
+impl State {
+    /// How it is called in what people and programs read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 // === impl SharedState ===
 
 impl SharedState {
@@ -31,7 +44,7 @@ impl SharedState {
         }
     }
 
-    pub(super) fn set(&self, state: State) {
+    pub(crate) fn set(&self, state: State) {
         // Nothing else is shared through it.
         self.0.store(state as u8, Ordering::Relaxed);
     }

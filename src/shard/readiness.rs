@@ -40,6 +40,7 @@ pub(crate) use self::queue::ReadyQueue;
 use self::slot::{Slot, Slots, Wake};
 pub(crate) use self::watched::Watched;
 use super::locality::Locality;
+use crate::metrics::Counter;
 use crate::sys;
 
 /// Events taken from epoll at once.
@@ -178,22 +179,26 @@ impl Readiness {
         }
     }
 
-    /// Wakes tasks as their sockets become ready. Never ends but by an error.
+    /// Wakes tasks as their sockets become ready, and counts the nanoseconds in which it does not sleep, as nobody else
+    /// does. Never ends but by an error.
     ///
     /// # Errors
     ///
     /// As `epoll_wait(2)`, except EINTR: none that a caller could mend.
-    pub(crate) async fn drive(&self, locality: &Locality) -> io::Error {
+    pub(crate) async fn drive(&self, locality: &Locality, busy_nanos: &Counter) -> io::Error {
         let mut events = Vec::with_capacity(EVENTS_MAX);
-        let mut pace = Pace::new(Instant::now());
+        let mut awake_since = Instant::now();
+        let mut pace = Pace::new(awake_since);
         let mut resumed = Vec::new();
-        let mut last_turn = Instant::now();
+        let mut last_turn = awake_since;
         // Whether some task has paused with work left: then there is no time to sleep.
         let mut work_left = false;
         loop {
+            let before = Instant::now();
+            busy_nanos.add(nanos(before - awake_since));
             let ready = if work_left {
                 self.wait(&mut events, Duration::ZERO)
-            } else if pace.is_brisk(Instant::now()) {
+            } else if pace.is_brisk(before) {
                 self.wait(&mut events, EPOLL_SLEEP)
             } else if or(self.sleep_in_ring(), self.work_is_left()).await {
                 last_turn = Instant::now();
@@ -202,16 +207,19 @@ impl Readiness {
                 // Out of descriptors.
                 self.wait(&mut events, EPOLL_SLEEP)
             };
+            let now = Instant::now();
+            // A look at epoll that does not wait is work.
+            awake_since = if work_left { before } else { now };
             match ready {
                 Ok(0) => {}
                 Ok(count) => {
-                    pace.events(Instant::now());
+                    pace.events(now);
                     locality.round(count);
                     self.dispatch(&events);
                 }
                 Err(error) => return error,
             }
-            if last_turn.elapsed() >= TURN {
+            if now.saturating_duration_since(last_turn) >= TURN {
                 give_turn().await;
                 last_turn = Instant::now();
                 locality.settle(last_turn);
@@ -283,6 +291,10 @@ impl Readiness {
         debug_assert!(result.is_err(), "an epoll descriptor is no socket");
         true
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Lets glommio look at its timers and channels, which it does when no task is left to run: while the driver waits for a

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -46,6 +46,7 @@ pub(super) async fn run(
     downstream: OwnedFd,
     mut subject: Subject,
 ) {
+    let accepted_at = Instant::now();
     subject.trace("accepted");
     match serve(tcp, frontend, downstream, &mut subject).await {
         Ok(closed) => {
@@ -57,6 +58,9 @@ pub(super) async fn run(
         }
         Err(error) => {
             error.counter(tcp).increment();
+            if let Some(kind) = error.header_error_kind(tcp) {
+                kind.increment();
+            }
             match error {
                 // Balancers check health this way.
                 SessionError::Preface(PrefaceError::Empty) => {
@@ -68,6 +72,7 @@ pub(super) async fn run(
         }
     }
     tcp.metrics.tcp.closed.increment();
+    tcp.metrics.tcp.durations.observe(accepted_at.elapsed());
 }
 
 async fn serve(
@@ -97,8 +102,12 @@ async fn serve(
         // As the server's own firewall would.
         reset_on_close(&downstream);
     })?;
+    let dialed_at = Instant::now();
     let (upstream, first) = match dial(tcp, frontend, client, named, rest, subject).await {
-        Ok(dialed) => dialed,
+        Ok(dialed) => {
+            tcp.metrics.tcp.dial_times.observe(dialed_at.elapsed());
+            dialed
+        }
         Err(error) => {
             // The client learns at once, as if the server itself had refused.
             reset_on_close(&downstream);
@@ -196,6 +205,19 @@ impl SessionError {
             Self::Destination(_) => &metrics.destinations_refused,
             Self::Refused(refusal) => refusal.counter(&metrics.refused),
             Self::Dial(_) | Self::Watch(_) => &metrics.dial_errors,
+        }
+    }
+
+    /// What counts its kind, if it is of the header.
+    fn header_error_kind<'a>(&self, tcp: &'a Tcp) -> Option<&'a crate::metrics::Counter> {
+        let kinds = &tcp.metrics.tcp.header_error_kinds;
+        match self {
+            Self::Preface(PrefaceError::Empty) => Some(&kinds.empty),
+            Self::Preface(PrefaceError::Truncated(_)) => Some(&kinds.closed_early),
+            Self::Preface(PrefaceError::Header(error)) => Some(kinds.of(*error)),
+            Self::Preface(PrefaceError::Read(_)) => Some(&kinds.unreadable),
+            Self::HeaderTimedOut(_) => Some(&kinds.timed_out),
+            _ => None,
         }
     }
 }

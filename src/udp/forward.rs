@@ -206,6 +206,7 @@ impl Udp {
                 silence: Silence::new(),
                 bytes_upstream: 0,
                 bytes_downstream: 0,
+                opened_at: now,
             })
         });
         match opened {

@@ -28,6 +28,11 @@ impl Udp {
             Refusal::Unbound(_) => (&metrics.unbound, &self.limits.unbound),
         };
         counter.increment();
+        match refusal {
+            Refusal::Header(error) => metrics.header_error_kinds.of(*error).increment(),
+            Refusal::HostBehindClient => metrics.header_error_kinds.host_behind_client.increment(),
+            Refusal::Source(_) | Refusal::Unbound(_) => {}
+        }
         let reason = Reason {
             udp: self,
             from,

@@ -14,6 +14,7 @@
 //! Nothing sleeps: everything waits for an event, and fails if it has not come after [`PATIENCE`]. What the proxy writes
 //! goes to standard error as it comes, so that a failed test shows it.
 
+mod admin;
 mod balancer;
 mod connection;
 mod exit;
@@ -30,6 +31,7 @@ mod udp_server;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+pub(crate) use admin::metric;
 pub(crate) use balancer::{Balancer, UdpBalancer};
 pub(crate) use connection::Connection;
 pub(crate) use exit::Exit;

@@ -19,6 +19,7 @@ mod health_checks;
 mod hosts;
 mod http_servers;
 mod mark;
+mod metrics;
 #[path = "../harness/namespace.rs"]
 mod namespace;
 #[path = "../harness/other_host.rs"]

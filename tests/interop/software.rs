@@ -5,6 +5,7 @@ mod haproxy;
 mod nginx;
 mod openssl;
 mod process;
+mod prometheus;
 
 use std::net::SocketAddr;
 
@@ -14,6 +15,7 @@ pub(crate) use dnsdist::Dnsdist;
 pub(crate) use haproxy::HaProxy;
 pub(crate) use nginx::{NginxBalancer, NginxServer};
 pub(crate) use openssl::{Certificate, TlsClient};
+pub(crate) use prometheus::Prometheus;
 
 /// How a balancer listens for IPv4 and IPv6 clients.
 #[derive(Clone, Copy, Debug)]

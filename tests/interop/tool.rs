@@ -24,6 +24,9 @@ pub(crate) const DNSDIST: Tool = Tool::program("dnsdist", "dnsdist");
 /// A client of TLS, and a maker of certificates.
 pub(crate) const OPENSSL: Tool = Tool::program("openssl", "openssl");
 
+/// What scrapes metrics.
+pub(crate) const PROMETHEUS: Tool = Tool::program("prometheus", "prometheus");
+
 /// A file of somebody else's, and where it comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tool {

@@ -53,7 +53,10 @@ fn the_driver_wakes_the_waiting_task_in_both_sleeps() {
     on_executor(async {
         let set = Readiness::new().expect("epoll");
         let driver = set.clone();
-        glommio::spawn_local(async move { driver.drive(&Locality::fixed()).await }).detach();
+        glommio::spawn_local(
+            async move { driver.drive(&Locality::fixed(), &Counter::default()).await },
+        )
+        .detach();
         let (a, mut b) = pair();
         let a = set.watch(a).expect("watched");
         // The first rounds are brisk, those behind the pause come from the ring.
@@ -115,7 +118,10 @@ fn a_task_that_a_timer_woke_may_pause_while_the_driver_sleeps_in_the_ring() {
     on_executor(async {
         let set = Readiness::new().expect("epoll");
         let driver = set.clone();
-        glommio::spawn_local(async move { driver.drive(&Locality::fixed()).await }).detach();
+        glommio::spawn_local(
+            async move { driver.drive(&Locality::fixed(), &Counter::default()).await },
+        )
+        .detach();
         for _ in 0..3 {
             sleep(Duration::from_millis(10)).await;
             for _ in 0..10 {
@@ -134,7 +140,10 @@ fn with_brisk_driver<T>(test: impl AsyncFnOnce(Readiness, Watched<UnixStream>) -
     executor.expect("io_uring").run(async {
         let set = Readiness::new().expect("epoll");
         let driver = set.clone();
-        glommio::spawn_local(async move { driver.drive(&Locality::fixed()).await }).detach();
+        glommio::spawn_local(
+            async move { driver.drive(&Locality::fixed(), &Counter::default()).await },
+        )
+        .detach();
         let (near, mut far) = pair();
         far.set_nonblocking(false).expect("a socket");
         let echo = std::thread::spawn(move || {

@@ -1,0 +1,64 @@
+//! Everything the endpoint tells of.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
+
+use crate::coordinator::SharedState;
+use crate::metrics::{ListMetrics, ShardMetrics};
+
+/// What the endpoint looks at when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Overview {
+    pub(crate) facts: Facts,
+    pub(crate) state: SharedState,
+    pub(crate) lists: Vec<NamedList>,
+    pub(super) started_at: SystemTime,
+    pub(super) started: Instant,
+    /// Empty until all listen.
+    shards: OnceLock<Vec<Arc<ShardMetrics>>>,
+}
+
+/// What does not change from start to end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// Where it listens, and where it leads; as on the command line, once the kernel has chosen its ports.
+    pub(crate) listen: String,
+    pub(crate) target_v4: String,
+    pub(crate) target_v6: String,
+    pub(crate) protocol: &'static str,
+    /// The table of the routes that were set up (`--setup-routes`).
+    pub(crate) routes_table: Option<u32>,
+}
+
+/// A list file by the name of its flag.
+#[derive(Debug)]
+pub(crate) struct NamedList {
+    pub(crate) name: &'static str,
+    pub(crate) path: String,
+    pub(crate) metrics: Arc<ListMetrics>,
+}
+
+// === impl Overview ===
+
+impl Overview {
+    pub(crate) fn new(facts: Facts, state: SharedState, lists: Vec<NamedList>) -> Self {
+        Self {
+            facts,
+            state,
+            lists,
+            started_at: SystemTime::now(),
+            started: Instant::now(),
+            shards: OnceLock::new(),
+        }
+    }
+
+    /// Adds the shards, once all are there.
+    pub(crate) fn set_shards(&self, shards: Vec<Arc<ShardMetrics>>) {
+        // There is one start, so this is the first time.
+        let _ = self.shards.set(shards);
+    }
+
+    pub(super) fn shards(&self) -> &[Arc<ShardMetrics>] {
+        self.shards.get().map_or(&[], Vec::as_slice)
+    }
+}
