@@ -196,6 +196,14 @@ pub struct Args {
     #[argh(option)]
     pub admin: Option<String>,
 
+    /// file with a line for each connection and flow that has ended, - for stdout (default: there is none)
+    #[argh(option)]
+    pub access_log: Option<String>,
+
+    /// form of these lines, text or json (default: that of the log)
+    #[argh(option)]
+    pub access_log_format: Option<String>,
+
     /// accepted for Cloudflare mmproxy's sake, without effect: there is no sandbox yet
     #[argh(option, short = 'N')]
     pub do_not_sandbox: Option<bool>,

@@ -8,6 +8,7 @@ mod values;
 pub use self::frontends::NamedPorts;
 use self::frontends::{Ported, Span, Spans};
 pub use self::target::{NamedTargets, Target, TargetName};
+use crate::access_log::Destination;
 use crate::addr::Frontend;
 use crate::args::{self, ArgsError, CommandLine, Origin, Quoted, Request};
 use crate::cpus::{self, Shards};
@@ -88,6 +89,10 @@ pub struct Config {
     pub verbosity: Verbosity,
     /// The form of the log (`--log-format`); `None` leaves it to whether it goes to a terminal.
     pub log_format: Option<LogFormat>,
+    /// Where a line for each connection and flow that has ended goes (`--access-log`); `None` writes none.
+    pub access_log: Option<Destination>,
+    /// The form of these lines (`--access-log-format`); `None` is that of the log.
+    pub access_log_format: Option<LogFormat>,
     /// Where metrics, health and status are served (`--admin`); `None` serves none. Port 0 lets the kernel choose.
     pub admin: Option<SocketAddr>,
     /// Words of the command line that mean nothing here, nor to go-mmproxy. Worth a warning.
@@ -250,6 +255,15 @@ pub enum ConfigError {
         /// The flag or variable of the list.
         list_origin: Origin,
     },
+    /// `--access-log-format` without `--access-log`.
+    #[error(
+        "{format_origin} is for the access log, and there is none without --access-log: add that, or remove \
+         {format_origin}"
+    )]
+    NoAccessLog {
+        /// The flag or variable of the format.
+        format_origin: Origin,
+    },
     /// `--listeners` and `--cpus` ask for different numbers of shards.
     #[error(
         "{listeners_origin} asks for {listeners} listeners, but {cpus_origin} names CPUs for {cpus}: remove one of them"
@@ -367,6 +381,8 @@ impl TryFrom<CommandLine> for Config {
                 .of("verbose", &args.verbose, values::verbosity)?
                 .unwrap_or(Verbosity::Quiet),
             log_format: value.of("log-format", &args.log_format, values::log_format)?,
+            access_log: value.of("access-log", &args.access_log, values::access_log)?,
+            access_log_format: value.access_log_format()?,
             admin: value.of("admin", &args.admin, address::admin)?,
             ignored: line.ignored,
         })
@@ -504,6 +520,18 @@ impl Check<'_> {
             });
         }
         Ok(path)
+    }
+
+    fn access_log_format(&self) -> Result<Option<LogFormat>, ConfigError> {
+        let args = &self.0.args;
+        let given = &args.access_log_format;
+        let format = self.of("access-log-format", given, values::log_format)?;
+        if format.is_some() && args.access_log.is_none() {
+            return Err(ConfigError::NoAccessLog {
+                format_origin: self.0.origin("access-log-format"),
+            });
+        }
+        Ok(format)
     }
 
     fn source_port(&self) -> Result<SourcePort, ConfigError> {

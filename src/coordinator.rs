@@ -34,6 +34,8 @@ use self::signal::{Signal, Signals};
 pub use self::state::{SharedState, State};
 use self::takeover::{Claims, Offer};
 use self::watchdog::Watchdog;
+pub use crate::access_log::AccessLogError;
+use crate::access_log::{self, AccessLog, AccessLogThread};
 use crate::addr::{Frontend, spans};
 pub use crate::admin::AdminError;
 use crate::admin::{self, Facts, Overview};
@@ -43,6 +45,7 @@ use crate::host::{self, HostError};
 use crate::limits::Limits;
 use crate::listen::{self, Manner};
 pub use crate::listen::{BindError, InheritError, Inherited};
+use crate::logging;
 use crate::metrics::{self, Counter, ShardMetrics};
 use crate::routing::RoutingError;
 use crate::shard::drain::Draining;
@@ -102,6 +105,9 @@ pub enum RunError {
         "--takeover is for sockets of another instance, and systemd has passed some: remove --takeover"
     )]
     TakeoverWithSockets,
+    /// The access log cannot be written.
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
     /// The admin endpoint cannot be served.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -183,7 +189,9 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
         warn!("64 instances share this network namespace: --takeover cannot find this one");
     }
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
-    let admin = start_admin(config, &bound, &state, &lists)?;
+    let access_log = start_access_log(config)?;
+    let noting = access_log.as_ref().map(AccessLogThread::log);
+    let admin = start_admin(config, &bound, &state, &lists, noting)?;
     let admin_addr = admin.as_ref().map(|(addr, _)| *addr);
     let mut routes = Routes::prepare(config, &frontends)?;
     let udp_shards = if config.listen_transparent {
@@ -214,6 +222,7 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
         udp_header: config.udp_header,
         shards: udp_shards,
         metrics,
+        access_log: noting.cloned(),
         lifeline,
     };
     let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
@@ -231,6 +240,7 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
         names: &mut names,
         routes: &mut routes,
         shards: &mut shards,
+        access_log: access_log.as_ref(),
     };
     let supervised = supervise(config, &state, &offer, &signals, charges);
     let result = or(supervised, async { Err((&mut driver).await.into()) }).await;
@@ -242,12 +252,23 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
     result
 }
 
+/// Opens the access log, if asked to.
+fn start_access_log(config: &Config) -> Result<Option<AccessLogThread>, RunError> {
+    let Some(destination) = &config.access_log else {
+        return Ok(None);
+    };
+    let format = config.access_log_format.or(config.log_format);
+    let started = access_log::start(destination, logging::chosen(format))?;
+    Ok(Some(started))
+}
+
 /// Serves the admin endpoint, if asked to.
 fn start_admin(
     config: &Config,
     bound: &[Frontend],
     state: &SharedState,
     lists: &ListFiles,
+    access_log: Option<&AccessLog>,
 ) -> Result<Option<(SocketAddr, Arc<Overview>)>, RunError> {
     let Some(addr) = config.admin else {
         return Ok(None);
@@ -259,7 +280,12 @@ fn start_admin(
         protocol: config.protocols.name(),
         routes_table: config.setup_routes.then(|| config.table.number()),
     };
-    let overview = Arc::new(Overview::new(facts, state.clone(), lists.named()));
+    let overview = Arc::new(Overview::new(
+        facts,
+        state.clone(),
+        lists.named(),
+        access_log.cloned(),
+    ));
     let addr = admin::start(addr, Arc::clone(&overview))?;
     info!(%addr, "admin endpoint");
     if !addr.ip().is_loopback() {
@@ -307,6 +333,7 @@ struct Charges<'a> {
     names: &'a mut Names,
     routes: &'a mut Routes,
     shards: &'a mut Shards,
+    access_log: Option<&'a AccessLogThread>,
 }
 
 /// Waits for signals, changed files, looked-up names and broken shards, until everybody has left.
@@ -322,6 +349,7 @@ async fn supervise(
         names,
         routes,
         shards,
+        access_log,
     } = charges;
     enum Event {
         Signal(Signal),
@@ -359,6 +387,9 @@ async fn supervise(
                 info!("reloading");
                 systemd::reloading();
                 names.look_up();
+                if let Some(access_log) = access_log {
+                    access_log.reopen();
+                }
                 lists.reload_all(shards).await?;
                 systemd::ready("listening");
                 continue;

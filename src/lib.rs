@@ -27,6 +27,8 @@
 //! With `--admin`, one more thread, with an executor of its own, tells over HTTP what the shards have counted
 //! (`admin`). It says nothing to them, and yields the CPU to them.
 //!
+//! With `--access-log`, a thread of its own writes a line for each connection and flow that has ended ([`access_log`]).
+//!
 //! A shard's lifeline, one end of a socket pair held until its thread ends, tells the coordinator that it listens, and
 //! later that it is gone. Half a service is none: the process ends, and its supervisor starts it again.
 //!
@@ -96,6 +98,7 @@
 //! | connections to the admin endpoint, a request's head, its time | 32 (the oldest goes), 8 KiB and 64 lines, 10 s |
 //! | log lines of one kind that repeat with every datagram or refusal | one a second and shard, with a count |
 //! | log lines waiting for a slow reader | 16,384, further ones are lost |
+//! | lines of the access log waiting for a slow disk | 16,384, further ones are lost and counted |
 //! | a TLV's text in a log line | 255 bytes, escaped |
 //! | a list | 64 MiB, 1,000,000 prefixes |
 //! | the end | `--drain-timeout` |
@@ -121,6 +124,7 @@
 
 #![cfg_attr(test, allow(clippy::expect_used))]
 
+pub mod access_log;
 pub mod addr;
 mod admin;
 pub mod args;

@@ -1,5 +1,6 @@
 //! Log lines: what they say of a connection, how many there are, and where they go.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::env;
 use std::fmt;
@@ -8,13 +9,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use glommio::timer::Timer;
 use tracing::{debug, trace, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
+use crate::access_log::Entry;
 use crate::addr::{ClientAddr, ListenAddr, PeerAddr};
 use crate::config::{LogFormat, Verbosity};
 use crate::header::{Details, Tlvs};
@@ -33,13 +35,7 @@ pub struct Log(Option<WorkerGuard>);
 
 /// Sends the log to stdout, as go-mmproxy does. It is complete once what this returns is dropped.
 pub fn init(format: Option<LogFormat>, verbosity: Verbosity) -> Log {
-    let format = format.unwrap_or_else(|| {
-        if io::stdout().is_terminal() {
-            LogFormat::Text
-        } else {
-            LogFormat::Json
-        }
-    });
+    let format = chosen(format);
     let level = match verbosity {
         Verbosity::Quiet => "info",
         Verbosity::Errors => "debug",
@@ -69,6 +65,17 @@ pub fn init(format: Option<LogFormat>, verbosity: Verbosity) -> Log {
         warn!(%error, "RUST_LOG is ignored: want something like glommproxy=debug");
     }
     Log(Some(guard))
+}
+
+/// The form of the log: as asked for, else by whether people read it.
+pub(crate) fn chosen(format: Option<LogFormat>) -> LogFormat {
+    format.unwrap_or_else(|| {
+        if io::stdout().is_terminal() {
+            LogFormat::Text
+        } else {
+            LogFormat::Json
+        }
+    })
 }
 
 // === impl Log ===
@@ -195,6 +202,27 @@ impl Subject {
         reason: &dyn fmt::Display,
     ) {
         event!(trace, self, None, bytes_upstream, bytes_downstream, %reason, "closed");
+    }
+
+    /// The end of a connection or flow, for the access log.
+    pub(crate) fn entry(
+        &self,
+        [bytes_upstream, bytes_downstream]: [u64; 2],
+        duration: Duration,
+        reason: Cow<'static, str>,
+    ) -> Entry {
+        Entry {
+            ended_at: SystemTime::now(),
+            protocol: self.protocol,
+            client: self.client,
+            peer: self.peer,
+            listen_addr: self.listen_addr,
+            target: self.target,
+            bytes_upstream,
+            bytes_downstream,
+            duration,
+            reason,
+        }
     }
 }
 

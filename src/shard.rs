@@ -32,6 +32,7 @@ use self::lists::{InitialLists, Lists};
 use self::locality::Locality;
 use self::readiness::Readiness;
 use self::roster::Roster;
+use crate::access_log::AccessLog;
 use crate::addr::{ShardFrontend, Targets};
 use crate::config::UdpHeader;
 use crate::destination::Destinations;
@@ -99,6 +100,7 @@ pub(crate) struct Blueprint {
     /// How many shards there are.
     pub(crate) shards: usize,
     pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) access_log: Option<AccessLog>,
     /// Gets a byte when the shard listens, one for each command, and the end when it is gone, however that happened.
     pub(crate) lifeline: UnixStream,
 }
@@ -208,6 +210,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             pipes: PipePool::default(),
             locality: Rc::clone(&locality),
             metrics: Arc::clone(&blueprint.metrics),
+            access_log: blueprint.access_log.clone(),
             listener: blueprint.index,
             transparent: blueprint.listen_transparent,
             limits: AcceptLimits::new(),
@@ -239,6 +242,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             shards: blueprint.shards,
             close_after: blueprint.close_after,
             metrics: Arc::clone(&blueprint.metrics),
+            access_log: blueprint.access_log,
             listener: blueprint.index,
             transparent: blueprint.listen_transparent,
             drain: Rc::clone(&drain),

@@ -22,6 +22,7 @@ use rustix::net::{SocketFlags, acceptfrom_with, getsockname};
 use socket2::Socket;
 
 use self::pipes::PipePool;
+use crate::access_log::AccessLog;
 use crate::addr::{ListenAddr, PeerAddr, ShardFrontend};
 use crate::destination::Destinations;
 use crate::limits::{Place, Places};
@@ -75,6 +76,7 @@ pub(crate) struct Tcp {
     pub(crate) pipes: PipePool,
     pub(crate) locality: Rc<Locality>,
     pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) access_log: Option<AccessLog>,
     /// The shard's number, for the log.
     pub(crate) listener: usize,
     /// Whether the kernel may redirect connections to the sockets (`--listen-transparent`).

@@ -38,6 +38,7 @@ pub(crate) use self::redirect::REDIRECTED_MAX;
 use self::redirect::Redirected;
 use self::roam::Silence;
 use self::segments::SegmentLimit;
+use crate::access_log::AccessLog;
 use crate::addr::{PeerAddr, ShardFrontend};
 use crate::config::UdpHeader;
 use crate::destination::Destinations;
@@ -70,6 +71,7 @@ pub(crate) struct UdpSettings {
     /// How many shards there are.
     pub(crate) shards: usize,
     pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) access_log: Option<AccessLog>,
     /// The shard's number, for the log.
     pub(crate) listener: usize,
     /// Whether the kernel may redirect datagrams to the sockets (`--listen-transparent`).
@@ -295,12 +297,14 @@ impl Udp {
         self.listeners[flow.state.frontend as usize].flows -= 1;
         let metrics = &self.settings.metrics.udp;
         metrics.flows_closed.increment();
-        metrics.durations.observe(flow.state.opened_at.elapsed());
-        self.subject_of(flow).closed(
-            flow.state.bytes_upstream,
-            flow.state.bytes_downstream,
-            &reason,
-        );
+        let duration = flow.state.opened_at.elapsed();
+        metrics.durations.observe(duration);
+        let bytes = [flow.state.bytes_upstream, flow.state.bytes_downstream];
+        let subject = self.subject_of(flow);
+        subject.closed(bytes[0], bytes[1], &reason);
+        if let Some(access_log) = &self.settings.access_log {
+            access_log.note(subject.entry(bytes, duration, reason.into()));
+        }
     }
 
     fn subject(&self, frontend: FrontendId, peer: PeerAddr) -> Subject {

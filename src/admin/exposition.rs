@@ -14,6 +14,7 @@ use self::families::{Families, Sample, about, about_in};
 use super::overview::Overview;
 use super::process;
 use super::status::{connections_open, flows_open};
+use crate::access_log::AccessLog;
 use crate::coordinator::State;
 use crate::metrics::{self, Counter, Histogram, ShardMetrics};
 
@@ -50,6 +51,14 @@ impl Collector for Snapshot {
         self.traffic(&mut families)?;
         self.troubles(&mut families)?;
         self.lists(&mut families)?;
+        let lost = self.0.access_log.as_ref().map_or(0, AccessLog::lost);
+        families.counter(
+            &about(
+                "glommproxy_access_log_lost_lines",
+                "Lines of the access log that were not written, as the disk was full or too slow.",
+            ),
+            one(lost),
+        )?;
         process(&mut families, &self.0)
     }
 }

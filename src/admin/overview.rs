@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
+use crate::access_log::AccessLog;
 use crate::coordinator::SharedState;
 use crate::metrics::{ListMetrics, ShardMetrics};
 
@@ -12,6 +13,7 @@ pub(crate) struct Overview {
     pub(crate) facts: Facts,
     pub(crate) state: SharedState,
     pub(crate) lists: Vec<NamedList>,
+    pub(crate) access_log: Option<AccessLog>,
     pub(super) started_at: SystemTime,
     pub(super) started: Instant,
     /// Empty until all listen.
@@ -41,11 +43,17 @@ pub(crate) struct NamedList {
 // === impl Overview ===
 
 impl Overview {
-    pub(crate) fn new(facts: Facts, state: SharedState, lists: Vec<NamedList>) -> Self {
+    pub(crate) fn new(
+        facts: Facts,
+        state: SharedState,
+        lists: Vec<NamedList>,
+        access_log: Option<AccessLog>,
+    ) -> Self {
         Self {
             facts,
             state,
             lists,
+            access_log,
             started_at: SystemTime::now(),
             started: Instant::now(),
             shards: OnceLock::new(),

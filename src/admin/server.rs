@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn only_the_ready_are_ready_and_all_are_alive() {
         let state = SharedState::default();
-        let overview = Overview::new(Facts::default(), state.clone(), Vec::new());
+        let overview = Overview::new(Facts::default(), state.clone(), Vec::new(), None);
         let overview = Arc::new(overview);
         let status = |path: &str| {
             let request = Request::builder().uri(path).body(()).expect("a request");

@@ -104,6 +104,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::switch("no-wildcard-udp", &[]),
     Flag::valued("table", &["t"]),
     Flag::valued("log-format", &[]),
+    Flag::valued("access-log", &[]),
+    Flag::valued("access-log-format", &[]),
     Flag::valued("admin", &[]),
     Flag::switch("quiet", &["q"]),
     Flag::switch("do-not-sandbox", &["N"]),

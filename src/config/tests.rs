@@ -72,6 +72,8 @@ fn nothing_typed_means_the_defaults() {
         route_check: true,
         verbosity: Verbosity::Quiet,
         log_format: None,
+        access_log: None,
+        access_log_format: None,
         admin: None,
         ignored: Vec::new(),
     };
@@ -117,7 +119,8 @@ fn every_flag_has_its_effect() {
          1_000 -udp-header SPP -source-port any -require-crc32c -allow-loopback-clients -setup-routes \
          -no-wildcard-udp -table 100 -log-format json -q -denied-clients bans \
          -keep-denied -max-connections 9 -max-connections-per-client 8 -new-connections-per-second 7 \
-         -idle-timeout 600 -drain-timeout 0.5 -takeover -admin 127.0.0.1:9101 -N word";
+         -idle-timeout 600 -drain-timeout 0.5 -takeover -admin 127.0.0.1:9101 -access-log access \
+         -access-log-format text -N word";
     let want = Config {
         protocols: Protocols::Both,
         frontends: vec![frontend("[::]:1", "127.0.0.2:2", "[::2]:3")],
@@ -158,6 +161,8 @@ fn every_flag_has_its_effect() {
         route_check: false,
         verbosity: Verbosity::Errors,
         log_format: Some(LogFormat::Json),
+        access_log: Some(Destination::File("access".into())),
+        access_log_format: Some(LogFormat::Text),
         admin: Some(([127, 0, 0, 1], 9101).into()),
         ignored: vec!["word".into()],
     };
@@ -183,6 +188,23 @@ fn an_empty_name_of_the_deny_list_is_refused() {
     assert_eq!(
         message(&["--denied-clients="]),
         "--denied-clients \"\" names no file: want the path of one"
+    );
+}
+
+#[test]
+fn the_access_log_is_a_file_or_stdout() {
+    let of = |line: &[&str]| config(line).access_log;
+    assert_eq!(of(&["--access-log", "-"]), Some(Destination::Stdout));
+    let file = Destination::File("./-".into());
+    assert_eq!(of(&["--access-log", "./-"]), Some(file));
+    assert_eq!(
+        message(&["--access-log="]),
+        "--access-log \"\" is empty: want the name of a file, or - for stdout"
+    );
+    assert_eq!(
+        message(&["--access-log-format", "text"]),
+        "--access-log-format is for the access log, and there is none without --access-log: add that, or remove \
+         --access-log-format"
     );
 }
 
@@ -342,6 +364,7 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
             "4000",
             "is no way to choose a port: want client, any or strict",
         ),
+        "access-log-format" => ("yaml", "is no log format: want text or json"),
         "admin" => (
             "9101",
             "has no address before the port: want an IP address and port, such as 127.0.0.1:9101",
@@ -366,7 +389,12 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
 fn every_flags_bad_value_is_named_with_what_would_be_right() {
     for flag in args::flags::FLAGS {
         // Any text may be the name of a file.
-        let files = ["allowed-subnets", "allowed-destinations", "denied-clients"];
+        let files = [
+            "allowed-subnets",
+            "allowed-destinations",
+            "denied-clients",
+            "access-log",
+        ];
         if files.contains(&flag.long) {
             continue;
         }

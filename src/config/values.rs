@@ -1,6 +1,7 @@
 //! Numbers, words and lists, each with its limits.
 
 use super::{LogFormat, Problem, Protocols, SourcePort, UdpHeader, Verbosity};
+use crate::access_log::Destination;
 use crate::args::go_syntax::{self, NotAnInteger};
 use crate::cpus::{CPU_MAX, SHARDS_MAX};
 use crate::routing::RouteTable;
@@ -46,6 +47,18 @@ pub(super) fn path(text: &str) -> Result<PathBuf, Problem> {
         return Err(Problem::new("is empty", "the name of a file"));
     }
     Ok(PathBuf::from(text))
+}
+
+/// `--access-log`
+pub(super) fn access_log(text: &str) -> Result<Destination, Problem> {
+    match text {
+        "" => Err(Problem::new(
+            "is empty",
+            "the name of a file, or - for stdout",
+        )),
+        "-" => Ok(Destination::Stdout),
+        path => Ok(Destination::File(PathBuf::from(path))),
+    }
 }
 
 /// `--udp-header`

@@ -12,6 +12,7 @@ use socket2::SockRef;
 use super::preface::{self, Preface, PrefaceError};
 use super::relay::{Closed, FirstBytes, relay, reset_on_close};
 use super::{Stream, Tcp};
+use crate::access_log::AccessLog;
 use crate::addr::{ClientAddr, ShardFrontend, SourceError};
 use crate::destination::DestinationError;
 use crate::logging::Subject;
@@ -48,7 +49,12 @@ pub(super) async fn run(
 ) {
     let accepted_at = Instant::now();
     subject.trace("accepted");
-    match serve(tcp, frontend, downstream, &mut subject).await {
+    let served = serve(tcp, frontend, downstream, &mut subject).await;
+    let duration = accepted_at.elapsed();
+    if let Some(access_log) = &tcp.access_log {
+        note(access_log, &subject, &served, duration);
+    }
+    match served {
         Ok(closed) => {
             subject.closed(
                 closed.bytes_upstream,
@@ -72,7 +78,25 @@ pub(super) async fn run(
         }
     }
     tcp.metrics.tcp.closed.increment();
-    tcp.metrics.tcp.durations.observe(accepted_at.elapsed());
+    tcp.metrics.tcp.durations.observe(duration);
+}
+
+/// Leaves a line for the access log, unless nobody has said anything.
+fn note(
+    access_log: &AccessLog,
+    subject: &Subject,
+    served: &Result<Closed, SessionError>,
+    duration: Duration,
+) {
+    let (bytes, reason) = match served {
+        Ok(closed) => (
+            [closed.bytes_upstream, closed.bytes_downstream],
+            closed.reason.to_string(),
+        ),
+        Err(SessionError::Preface(PrefaceError::Empty)) => return,
+        Err(error) => ([0, 0], error.to_string()),
+    };
+    access_log.note(subject.entry(bytes, duration, reason.into()));
 }
 
 async fn serve(

@@ -2,6 +2,7 @@
 //!
 //! Every test is a host of its own (see `namespace`), so it may add addresses, routes and a proxy that changes both.
 
+mod access_log;
 mod admin;
 mod destination;
 mod harness;

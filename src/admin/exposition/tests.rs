@@ -17,7 +17,7 @@ fn overview() -> Arc<Overview> {
         metrics: Arc::<ListMetrics>::default(),
     };
     list.metrics.read(Some(3), SystemTime::now());
-    let overview = Overview::new(Facts::default(), SharedState::default(), vec![list]);
+    let overview = Overview::new(Facts::default(), SharedState::default(), vec![list], None);
     overview.set_shards(vec![Arc::default(), Arc::default()]);
     Arc::new(overview)
 }
