@@ -3,6 +3,7 @@
 //! It has a thread and an executor of its own, and reads what the shards have counted ([`crate::metrics`]) without a word
 //! to them: neither a slow nor a hostile client of it can hold them up.
 
+mod drops;
 mod exposition;
 mod overview;
 mod process;

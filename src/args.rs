@@ -39,7 +39,7 @@ use std::fmt;
             be ranges: -l 0.0.0.0:2456-2458 -4 127.0.0.1:3456-3458.\n\n\
             What is not on the command line is read from the environment: --target-v4\n\
             from GLOMMPROXY_TARGET_V4, and so on for every flag.\n\n\
-            -V, --version prints the version.\n\n\
+            -V, --version prints the version; glommproxy top shows a running proxy.\n\n\
             Also understood are --listen-addr, --ipv4 and --ipv6 of mmproxy-rs and\n\
             --allowed-networks of Cloudflare's mmproxy.",
     error_code(1, "the command line is wrong, or the proxy cannot start")

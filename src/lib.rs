@@ -27,6 +27,8 @@
 //! With `--admin`, one more thread, with an executor of its own, tells over HTTP what the shards have counted
 //! (`admin`). It says nothing to them, and yields the CPU to them.
 //!
+//! `glommproxy top` asks that endpoint ([`top`]).
+//!
 //! With `--access-log`, a thread of its own writes a line for each connection and flow that has ended ([`access_log`]).
 //!
 //! A shard's lifeline, one end of a socket pair held until its thread ends, tells the coordinator that it listens, and
@@ -144,6 +146,7 @@ pub mod subnets;
 mod sys;
 pub mod systemd;
 mod tcp;
+pub mod top;
 mod transparent;
 pub mod trust;
 pub mod udp;

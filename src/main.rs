@@ -6,9 +6,15 @@ use std::process::ExitCode;
 
 use glommproxy::config::{self, Config, Startup};
 use glommproxy::coordinator::Inherited;
-use glommproxy::{coordinator, logging, systemd};
+use glommproxy::{coordinator, logging, systemd, top};
 
 fn main() -> ExitCode {
+    if env::args_os().nth(1).is_some_and(|word| word == "top") {
+        return match top::run(env::args_os().skip(2), |name| env::var_os(name)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        };
+    }
     // Before anything else is opened.
     let sockets = match systemd::sockets() {
         Ok(sockets) => sockets,

@@ -223,6 +223,21 @@ const BAD: &[(&str, &[&str], &str)] = &[
         &["--log-format", "xml"],
         r#"--log-format "xml" is no log format"#,
     ),
+    (
+        "--access-log",
+        &["--access-log="],
+        r#"--access-log "" is empty"#,
+    ),
+    (
+        "--access-log-format",
+        &["--access-log-format", "json"],
+        "--access-log-format is for the access log",
+    ),
+    (
+        "--admin",
+        &["--admin", "localhost"],
+        r#"--admin "localhost" has no port"#,
+    ),
     ("--quiet", &["-q=", "x"], r#"-q "" is neither"#),
     ("--do-not-sandbox", &["-N=N"], r#"-N "N" is neither"#),
     (

@@ -11,12 +11,13 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::{Registry, Unit};
 
 use self::families::{Families, Sample, about, about_in};
+use super::drops::{DROPPED, Of};
 use super::overview::Overview;
 use super::process;
 use super::status::{connections_open, flows_open};
 use crate::access_log::AccessLog;
 use crate::coordinator::State;
-use crate::metrics::{self, Counter, Histogram, ShardMetrics};
+use crate::metrics::{self, Histogram, ShardMetrics};
 
 /// What the text is (OpenMetrics 1.0, section "Overall Structure").
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,9 +38,6 @@ pub(super) fn seconds(nanos: u64) -> f64 {
 
 #[derive(Debug)]
 struct Snapshot(Arc<Overview>);
-
-/// Where a number is kept.
-type Of = fn(&ShardMetrics) -> &Counter;
 
 // === impl Snapshot ===
 
@@ -188,7 +186,7 @@ impl Snapshot {
                 "glommproxy_dropped",
                 "TCP connections and UDP datagrams that did not reach the server, by reason.",
             ),
-            self.dropped(),
+            self.labelled(["protocol", "reason"], &DROPPED),
         )?;
         families.counter(
             &about(
@@ -282,36 +280,6 @@ impl Snapshot {
                     (labels, count.get())
                 })
             }),
-        )
-    }
-
-    fn dropped(&self) -> Vec<Sample<u64>> {
-        self.labelled(
-            ["protocol", "reason"],
-            &[
-                (["tcp", "peer_not_allowed"], |it| &it.tcp.peers_refused),
-                (["tcp", "header"], |it| &it.tcp.header_errors),
-                (["tcp", "source"], |it| &it.tcp.sources_refused),
-                (["tcp", "destination"], |it| &it.tcp.destinations_refused),
-                (["tcp", "client_denied"], |it| &it.tcp.refused.denied),
-                (["tcp", "client_over_count"], |it| {
-                    &it.tcp.refused.over_count
-                }),
-                (["tcp", "client_over_rate"], |it| &it.tcp.refused.over_rate),
-                (["tcp", "dial"], |it| &it.tcp.dial_errors),
-                (["udp", "peer_not_allowed"], |it| &it.udp.peers_refused),
-                (["udp", "header"], |it| &it.udp.header_errors),
-                (["udp", "unbound"], |it| &it.udp.unbound),
-                (["udp", "source"], |it| &it.udp.sources_refused),
-                (["udp", "destination"], |it| &it.udp.destinations_refused),
-                (["udp", "client_denied"], |it| &it.udp.refused.denied),
-                (["udp", "client_over_count"], |it| {
-                    &it.udp.refused.over_count
-                }),
-                (["udp", "client_over_rate"], |it| &it.udp.refused.over_rate),
-                (["udp", "dial"], |it| &it.udp.dial_errors),
-                (["udp", "draining"], |it| &it.udp.refused_draining),
-            ],
         )
     }
 

@@ -4,8 +4,9 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use super::drops::DROPPED;
 use super::overview::{NamedList, Overview};
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{self, Counter, ShardMetrics};
 
 /// The document.
 pub(super) fn json(overview: &Overview) -> String {
@@ -24,6 +25,13 @@ pub(super) fn json(overview: &Overview) -> String {
         "routes": { "set_up": facts.routes_table.is_some(), "table": facts.routes_table },
         "connections_open": open(connections_open),
         "flows_open": open(flows_open),
+        "dropped": DROPPED.map(|([protocol, reason], counter)| {
+            json!({
+                "protocol": protocol,
+                "reason": reason,
+                "count": metrics::total(shards, counter),
+            })
+        }),
         "lists": lists.map(list).collect::<Vec<_>>(),
         "shards": shards.iter().enumerate().map(shard).collect::<Vec<_>>(),
     });

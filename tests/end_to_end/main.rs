@@ -22,5 +22,6 @@ mod special_sources;
 mod startup;
 mod tcp;
 mod tlvs;
+mod top;
 mod transparent;
 mod udp;

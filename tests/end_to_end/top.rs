@@ -1,0 +1,183 @@
+//! `glommproxy top`.
+
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use crate::namespace::{TestResult, isolated};
+
+/// What begins a new picture.
+const HOME: &str = "\x1b[H";
+
+fn proxy() -> TestResult<Proxy> {
+    Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+        .args(["--admin", "127.0.0.1:0", "--listeners", "2"])
+        .start()
+}
+
+fn top(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_glommproxy"));
+    command.arg("top").args(args).env_clear();
+    command
+}
+
+/// What a line of a table says behind its name.
+fn row<'a>(text: &'a str, name: &str) -> TestResult<Vec<&'a str>> {
+    let mut lines = text.lines();
+    let line = lines.find_map(|line| line.trim_start().strip_prefix(name));
+    Ok(line
+        .ok_or_else(|| format!("no {name} in {text}"))?
+        .split_whitespace()
+        .collect())
+}
+
+#[test]
+fn once_shows_what_there_is_in_plain_text() -> TestResult {
+    isolated(|| {
+        let proxy = proxy()?;
+        let admin = proxy.admin()?;
+        let header = Header::v1("192.0.2.1:4000", "203.0.113.1:443")?.then(b"ping");
+        let open = Balancer::default().connect(&proxy, &header)?;
+        open.expect(b"ping")?;
+        Balancer::default()
+            .connect(&proxy, &Header::none().then(b"GET / HTTP/1.1"))?
+            .expect_over()?;
+        admin.wait_for_metric("glommproxy_connections_open", "1")?;
+
+        let addr = admin.addr().to_string();
+        let flag = top(&["--admin", &addr, "--once"]).output()?;
+        let variable = top(&[]).env("GLOMMPROXY_ADMIN", &addr).output()?;
+        for Output {
+            status,
+            stdout,
+            stderr,
+        } in [flag, variable]
+        {
+            let text = String::from_utf8(stdout)?;
+            assert!(status.success() && stderr.is_empty(), "{text}");
+            assert!(
+                text.starts_with("glommproxy ") && text.contains(": ready, up "),
+                "{text}"
+            );
+            assert!(text.contains(&format!("tcp on {}", proxy.addr())), "{text}");
+            assert!(!text.contains('\x1b'), "{text}");
+            // Of all shards: busy, connected, new a second, flows.
+            let all = row(&text, "all ")?;
+            assert!(all[0].ends_with('%'), "{text}");
+            assert_eq!(&all[1..4], ["1", "0", "0"], "{text}");
+            row(&text, "1 ")?;
+            assert_eq!(row(&text, "tcp header ")?, ["1", "0"], "{text}");
+        }
+        drop(open);
+        proxy.stop()?.expect_success()
+    })
+}
+
+#[test]
+fn a_terminal_is_refreshed_in_place() -> TestResult {
+    isolated(|| {
+        let proxy = proxy()?;
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        grantpt(&controller)?;
+        unlockpt(&controller)?;
+        let name = ptsname(&controller, Vec::new())?;
+        let terminal = open(
+            name.as_c_str(),
+            OFlags::RDWR | OFlags::NOCTTY,
+            Mode::empty(),
+        )?;
+        let size = Winsize {
+            ws_row: 10,
+            ws_col: 40,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&terminal, size)?;
+        let addr = proxy.admin()?.addr().to_string();
+        let mut process = top(&["--admin", &addr])
+            .stdout(terminal)
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut screen = Screen {
+            terminal: File::from(controller),
+            text: String::new(),
+        };
+        let pictures = screen.read_until(|text| text.matches(HOME).count() == 3)?;
+        let picture = pictures.split(HOME).nth(1).unwrap_or_default();
+        assert!(picture.contains("all"), "{picture:?}");
+        let lines: Vec<_> = picture.split("\x1b[K\r\n").collect();
+        assert!(lines.len() <= 10, "{picture:?}");
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= 40),
+            "{picture:?}"
+        );
+
+        // It says so if the proxy is gone, and waits for it to come back.
+        proxy.stop()?.expect_success()?;
+        screen.read_until(|text| text.contains("no answer from 127.0.0.1:"))?;
+        assert!(process.try_wait()?.is_none());
+        process.kill()?;
+        process.wait()?;
+        Ok(())
+    })
+}
+
+struct Screen {
+    terminal: File,
+    text: String,
+}
+
+impl Screen {
+    /// Reads until what has come is what is waited for.
+    fn read_until(&mut self, enough: impl Fn(&str) -> bool) -> TestResult<&str> {
+        while !enough(&self.text) {
+            let mut buffer = [0; 4096];
+            let count = self.terminal.read(&mut buffer)?;
+            self.text.push_str(std::str::from_utf8(&buffer[..count])?);
+        }
+        Ok(&self.text)
+    }
+}
+
+#[test]
+fn without_a_proxy_there_is_one_line() -> TestResult {
+    isolated(|| {
+        let nobody = TcpServer::bind("127.0.0.1")?.addr()?.to_string();
+        let stranger = TcpServer::bind("127.0.0.1")?;
+        let elsewhere = stranger.addr()?.to_string();
+        thread::spawn(move || -> TestResult {
+            let visitor = stranger.accept()?;
+            visitor.expect(b"GET /status HTTP/1.1\r\n")?;
+            visitor.send(b"HTTP/1.1 200 OK\r\n\r\n{\"version\":\"1\"}")?;
+            visitor.finish()?;
+            // The rest of the request: left unread, it would make a reset of the end.
+            visitor.stream().read_to_end(&mut Vec::new())?;
+            Ok(())
+        });
+        for (args, wanted) in [
+            (
+                &["--admin", &nobody][..],
+                format!("glommproxy: top: no answer from {nobody}: "),
+            ),
+            (
+                &["--admin", &elsewhere],
+                format!("glommproxy: top: what answers at {elsewhere} is no glommproxy"),
+            ),
+            (&[], "glommproxy: top: where is the proxy?".to_owned()),
+        ] {
+            let output = top(args).output()?;
+            let stderr = String::from_utf8(output.stderr)?;
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            assert!(output.stdout.is_empty());
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+            assert!(stderr.starts_with(&wanted), "{stderr}");
+        }
+        Ok(())
+    })
+}
