@@ -1,11 +1,11 @@
 //! Whoever reaches the endpoint may be slow, or want harm.
 
 use super::{ADMIN, proxy};
-use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer};
+use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, metric};
 use crate::namespace::{TestResult, isolated};
 
 /// More than the endpoint serves at once.
-const CROWD: usize = 40;
+const CROWD: usize = 64;
 
 /// The proxy serves, and so does its endpoint.
 #[track_caller]
@@ -73,16 +73,23 @@ fn those_who_never_finish_their_request_keep_nobody_out() -> TestResult {
     isolated(|| {
         let proxy = proxy(TcpServer::echo("127.0.0.1")?)?;
         let admin = proxy.admin()?;
+        let open_files = || -> TestResult<usize> {
+            let text = admin.get("/metrics")?.body;
+            let count = metric(&text, "process_open_fds").ok_or("no count")?;
+            Ok(count.parse()?)
+        };
+        let before = open_files()?;
         let mut crowd = Vec::new();
         for _ in 0..CROWD {
             let connection = admin.connect()?;
             connection.send(b"GET /metrics HTTP/1.1\r\nHost: a")?;
             crowd.push(connection);
         }
-        expect_unharmed(&proxy)?;
-        // The oldest have gone.
+        // The oldest have gone, for the others and for this question.
+        let files = open_files()? - before;
+        assert!(files < CROWD / 2 + 8, "{files} of them are there");
         crowd[0].expect_over()?;
-        crowd[CROWD - 33].expect_over()?;
+        expect_unharmed(&proxy)?;
         // The others time out.
         let last = crowd.pop().ok_or("a crowd")?;
         all_of(&last);
