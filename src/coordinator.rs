@@ -416,11 +416,8 @@ async fn supervise(
 /// Says if the limit of descriptors cannot hold all flows, or as many connections as there may be.
 fn check_descriptors(config: &Config, shards: usize) {
     let limit = host::raise_descriptor_limit();
-    let mut needed = host::descriptors(shards, sockets(config)) + config.max_flows as u64;
-    if config.listen_transparent {
-        needed += REDIRECTED_MAX as u64;
-    }
-    if config.protocols.udp() && needed > limit {
+    let needed = descriptors_with_flows(config, shards);
+    if needed > limit {
         warn!(
             limit,
             needed,
@@ -429,25 +426,41 @@ fn check_descriptors(config: &Config, shards: usize) {
              nofile) or lower --max-flows"
         );
     }
-    // Each takes two: the balancer's side and the server's.
-    let connections = config
-        .limits
-        .connections
-        .map_or(0, |max| u64::from(max.get()));
-    let needed = host::descriptors(shards, sockets(config)) + 2 * connections;
-    if config.protocols.tcp() && connections > 0 && needed > limit {
+    let needed = descriptors_with_connections(config, shards);
+    if needed > limit {
         warn!(
             limit,
             needed,
-            max_connections = connections,
+            max_connections = config.limits.connections,
             "the limit of open files is too small for --max-connections: raise it (systemd: LimitNOFILE, Docker: \
              --ulimit nofile) or lower --max-connections"
         );
     }
 }
 
+/// The descriptors that the process takes when it has all the UDP flows it may have.
+pub(crate) fn descriptors_with_flows(config: &Config, shards: usize) -> u64 {
+    let mut needed = host::descriptors(shards, sockets(config));
+    if config.protocols.udp() {
+        needed += config.max_flows as u64;
+        if config.listen_transparent {
+            needed += REDIRECTED_MAX as u64;
+        }
+    }
+    needed
+}
+
+/// The descriptors that the process takes when it has all the TCP connections it may have; without a limit, those that it
+/// takes without any.
+pub(crate) fn descriptors_with_connections(config: &Config, shards: usize) -> u64 {
+    let max = config.limits.connections.filter(|_| config.protocols.tcp());
+    // Each takes two: the balancer's side and the server's.
+    let connections = max.map_or(0, |max| 2 * u64::from(max.get()));
+    host::descriptors(shards, sockets(config)) + connections
+}
+
 /// How many sockets each shard listens on.
-fn sockets(config: &Config) -> usize {
+pub(crate) fn sockets(config: &Config) -> usize {
     let protocols = [config.protocols.tcp(), config.protocols.udp()];
     let protocols = protocols.into_iter().filter(|on| *on).count();
     protocols * config.frontends.len()

@@ -80,10 +80,22 @@ pub enum HostError {
 ///
 /// One that names what is in the way and how to mend it.
 pub fn check(shards: usize, sockets: usize) -> Result<(), HostError> {
-    check_kernel(&uname().release().to_string_lossy())?;
+    check_kernel()?;
     raise_memlock()?;
+    check_descriptors(shards, sockets)?;
+    check_uring()
+}
+
+/// The kernel's release, if it is new enough.
+pub(crate) fn check_kernel() -> Result<String, HostError> {
+    let release = uname().release().to_string_lossy().into_owned();
+    check_release(&release)?;
+    Ok(release)
+}
+
+/// Raises the limit of descriptors, and returns it if it holds so many shards: glommio panics where it cannot open one.
+pub(crate) fn check_descriptors(shards: usize, sockets: usize) -> Result<u64, HostError> {
     let (limit, needed) = (raise_descriptor_limit(), descriptors(shards, sockets));
-    // glommio panics where it cannot open one.
     if limit < needed {
         return Err(HostError::Descriptors {
             limit,
@@ -91,6 +103,11 @@ pub fn check(shards: usize, sockets: usize) -> Result<(), HostError> {
             shards,
         });
     }
+    Ok(limit)
+}
+
+/// Whether the kernel gives a ring.
+pub(crate) fn check_uring() -> Result<(), HostError> {
     uring::probe().map_err(|error| {
         explain(
             error,
@@ -130,7 +147,7 @@ pub fn raise_descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-fn check_kernel(release: &str) -> Result<(), HostError> {
+fn check_release(release: &str) -> Result<(), HostError> {
     let mut numbers = release
         .split(|c: char| !c.is_ascii_digit())
         .map(str::parse::<u32>);
@@ -144,8 +161,8 @@ fn check_kernel(release: &str) -> Result<(), HostError> {
 }
 
 /// Raises the limit of locked memory to the most this process may have: on kernels that account rings to it, it is shared
-/// by all shards, and by all processes of the user.
-fn raise_memlock() -> Result<(), HostError> {
+/// by all shards, and by all processes of the user. Returns it in bytes, None if there is none.
+pub(crate) fn raise_memlock() -> Result<Option<u64>, HostError> {
     let maximum = getrlimit(Resource::Memlock).maximum;
     let raise = |limit| {
         let limit = Rlimit {
@@ -160,7 +177,7 @@ fn raise_memlock() -> Result<(), HostError> {
     }
     match memlock() {
         Some(limit) if limit < MEMLOCK_MIN => Err(HostError::Memlock(limit)),
-        _ => Ok(()),
+        limit => Ok(limit),
     }
 }
 
@@ -183,7 +200,7 @@ fn explain(error: io::Error, disabled: &str, filtered: bool) -> HostError {
 }
 
 /// Whether a seccomp filter is in force (proc_pid_status(5)).
-fn filtered() -> bool {
+pub(crate) fn filtered() -> bool {
     read("/proc/self/status").lines().any(|line| {
         line.strip_prefix("Seccomp:")
             .is_some_and(|mode| mode.trim() == "2")
@@ -208,7 +225,7 @@ mod tests {
             ("6.18.44", true),
             ("7-next", true),
         ] {
-            assert_eq!(check_kernel(release).is_ok(), ok, "{release}");
+            assert_eq!(check_release(release).is_ok(), ok, "{release}");
         }
     }
 

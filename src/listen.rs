@@ -129,6 +129,15 @@ fn tcp_of(sockets: &[Arc<Socket>], shard: usize, shards: usize) -> Vec<Arc<Socke
     }
 }
 
+/// Whether an address is free for a protocol, found out with a socket that never listens. Those of another glommproxy
+/// count as well: without SO_REUSEPORT the port cannot be shared with them.
+pub(crate) fn probe(addr: ListenAddr, kind: Type, transparent: bool) -> Result<(), BindError> {
+    match open(addr, kind, false, transparent) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(BindError::new(addr, kind, error)),
+    }
+}
+
 /// Binds a socket a shard for each protocol.
 fn bind(
     listen: ListenAddr,
@@ -172,13 +181,8 @@ fn bind_group(
     manner: Manner,
     inherited: &mut Inherited,
 ) -> Result<Vec<Arc<Socket>>, BindError> {
-    let protocol = if kind == Type::STREAM { "tcp" } else { "udp" };
     let asked = *addr;
-    let failed = |error| BindError {
-        protocol,
-        addr: asked,
-        error,
-    };
+    let failed = |error| BindError::new(asked, kind, error);
     let mut sockets = inherited.take(*addr, kind);
     if sockets.is_empty() {
         open_group(addr, kind, manner, &mut sockets).map_err(failed)?;
@@ -380,7 +384,17 @@ impl Manner {
 // === impl BindError ===
 
 impl BindError {
-    fn in_use(&self) -> bool {
+    fn new(addr: ListenAddr, kind: Type, error: io::Error) -> Self {
+        let protocol = if kind == Type::STREAM { "tcp" } else { "udp" };
+        Self {
+            protocol,
+            addr,
+            error,
+        }
+    }
+
+    /// Whether another process has the port.
+    pub(crate) fn in_use(&self) -> bool {
         self.error.kind() == io::ErrorKind::AddrInUse
     }
 }

@@ -56,7 +56,7 @@ mod way;
 
 pub use check::{RouteCheck, check};
 pub use error::{RouteWarning, RoutingError};
-pub use install::{InstalledRoutes, install};
+pub use install::{InstalledRoutes, install, rehearse};
 pub use plan::{ReservedTable, RoutePlan, RouteTable};
 pub use rule::Family;
 pub use way::ServerElsewhere;
@@ -91,6 +91,27 @@ fn open() -> Result<Kernel, RoutingError> {
         doing: "opening a netlink socket to the routing tables".to_owned(),
         cause,
     })
+}
+
+/// Brings the loopback device of this thread's network namespace up: in a new one it is down.
+///
+/// # Errors
+///
+/// [`RoutingError::System`], with EPERM without CAP_NET_ADMIN in the namespace's user namespace.
+pub fn raise_loopback() -> Result<(), RoutingError> {
+    let raised = open()?.raise_loopback();
+    raised.map_err(while_doing("bringing the loopback device up"))
+}
+
+/// A client that does not exist, for whom routes are [rehearsed](rehearse): of the documentation prefixes, and no address
+/// of this host.
+///
+/// # Errors
+///
+/// [`RoutingError::System`] if the kernel could not be asked.
+pub fn absent_client(family: Family) -> Result<IpAddr, RoutingError> {
+    let client = open()?.client(family);
+    client.map_err(while_doing("looking for an address that nobody has"))
 }
 
 /// A plan on this host.

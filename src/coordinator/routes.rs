@@ -21,23 +21,9 @@ pub(super) struct Routes {
 impl Routes {
     /// Adds the routes if asked to; otherwise says what is missing.
     pub(super) fn prepare(config: &Config, frontends: &[Frontend]) -> Result<Self, RoutingError> {
-        let mut plan = RoutePlan::new(
-            targets(frontends),
-            config.protocols.tcp(),
-            config.protocols.udp(),
-            config.table,
-        );
-        plan.wildcard_udp = config.wildcard_udp;
-        let named = [
-            (Family::V4, config.target_v4_named),
-            (Family::V6, config.target_v6_named),
-        ];
-        let unnamed = named.into_iter().filter(|(_, named)| !named);
-        plan.unnamed = unnamed.map(|(family, _)| family).collect();
-        plan.mark = config.mark.map(NonZeroU32::get);
         let mut routes = Self {
             installed: None,
-            plan,
+            plan: route_plan(config, frontends),
             is_checked: config.route_check,
         };
         if config.setup_routes {
@@ -67,6 +53,25 @@ impl Routes {
     pub(super) fn remove(self) -> Result<(), RoutingError> {
         self.installed.map_or(Ok(()), InstalledRoutes::remove)
     }
+}
+
+/// What has to be there for the servers' replies to come back.
+pub(crate) fn route_plan(config: &Config, frontends: &[Frontend]) -> RoutePlan {
+    let mut plan = RoutePlan::new(
+        targets(frontends),
+        config.protocols.tcp(),
+        config.protocols.udp(),
+        config.table,
+    );
+    plan.wildcard_udp = config.wildcard_udp;
+    let named = [
+        (Family::V4, config.target_v4_named),
+        (Family::V6, config.target_v6_named),
+    ];
+    let unnamed = named.into_iter().filter(|(_, named)| !named);
+    plan.unnamed = unnamed.map(|(family, _)| family).collect();
+    plan.mark = config.mark.map(NonZeroU32::get);
+    plan
 }
 
 fn targets(frontends: &[Frontend]) -> impl Iterator<Item = Targets> {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 
 use super::error::{RouteWarning, RoutingError};
 use super::kernel::{DefaultRoute, Kernel};
@@ -27,9 +28,21 @@ pub struct InstalledRoutes {
     /// The rules of the plan and of the former ones, latest first, whoever added them.
     plans: VecDeque<Vec<Entry>>,
     slot: Slot,
+    clients: Clients,
     skipped: Vec<Family>,
     warnings: Vec<RouteWarning>,
     elsewhere: Vec<ServerElsewhere>,
+}
+
+/// Whose replies are to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clients {
+    All,
+    /// Those that do not exist ([`absent_client`](fn@super::absent_client)): no traffic but a test's is touched.
+    Absent {
+        v4: IpAddr,
+        v6: IpAddr,
+    },
 }
 
 /// Puts the rules and routes of a plan into the kernel, after removing what killed instances left there.
@@ -41,7 +54,34 @@ pub struct InstalledRoutes {
 /// [`RoutingError::NotPermitted`] without CAP_NET_ADMIN in the network namespace's user namespace,
 /// [`RoutingError::NoRoute`], [`RoutingError::PortInNoRule`], [`RoutingError::NoFreeSlot`], or what the kernel answered.
 pub fn install(plan: &RoutePlan) -> Result<InstalledRoutes, RoutingError> {
+    install_for(open()?, Clients::All, plan)
+}
+
+/// As [`install`](fn@install), but only for replies to a client that does not exist
+/// ([`absent_client`](fn@super::absent_client)), and without removing what killed instances left: to find out whether it
+/// could be done, and whether it would help.
+///
+/// # Errors
+///
+/// Those of [`install`](fn@install).
+pub fn rehearse(plan: &RoutePlan) -> Result<InstalledRoutes, RoutingError> {
     let mut kernel = open()?;
+    let mut absent = |family| {
+        let client = kernel.client(family);
+        client.map_err(while_doing("looking for an address that nobody has"))
+    };
+    let clients = Clients::Absent {
+        v4: absent(Family::V4)?,
+        v6: absent(Family::V6)?,
+    };
+    install_for(kernel, clients, plan)
+}
+
+fn install_for(
+    mut kernel: Kernel,
+    clients: Clients,
+    plan: &RoutePlan,
+) -> Result<InstalledRoutes, RoutingError> {
     let present = reachable(&mut kernel, plan)?;
     let slot = Slot::claim()
         .map_err(no_slot)?
@@ -50,11 +90,14 @@ pub fn install(plan: &RoutePlan) -> Result<InstalledRoutes, RoutingError> {
         entries: Vec::new(),
         plans: VecDeque::new(),
         slot,
+        clients,
         skipped: Vec::new(),
         warnings: Vec::new(),
         elsewhere: Vec::new(),
     };
-    installed.remove_leftovers(&mut kernel, &present)?;
+    if clients == Clients::All {
+        installed.remove_leftovers(&mut kernel, &present)?;
+    }
     installed.add_plan(&mut kernel, present)?;
     Ok(installed)
 }
@@ -70,6 +113,19 @@ fn reachable(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, RoutingEr
     match bound.find_map(Need::without_rule) {
         Some(server) => Err(RoutingError::PortInNoRule(server)),
         None => Ok(present),
+    }
+}
+
+// === impl Clients ===
+
+impl Clients {
+    /// The entry for replies to these clients only.
+    fn narrow(self, entry: Entry) -> Entry {
+        match (self, entry.family()) {
+            (Self::All, _) => entry,
+            (Self::Absent { v4, .. }, Family::V4) => entry.for_client(v4),
+            (Self::Absent { v6, .. }, Family::V6) => entry.for_client(v6),
+        }
     }
 }
 
@@ -122,16 +178,18 @@ impl InstalledRoutes {
     fn add_plan(&mut self, kernel: &mut Kernel, present: Present) -> Result<(), RoutingError> {
         let priority = self.slot.priority();
         let rules = present.families.iter().flat_map(FamilyPlan::rules);
-        let rules = rules.map(|rule| Entry::rule(&rule, priority));
+        let rules = rules.map(|rule| self.clients.narrow(Entry::rule(&rule, priority)));
         self.plans.push_front(rules.collect());
         for family in &present.families {
             self.add_family(kernel, family, &present)?;
         }
         self.warnings.clear();
         for family in &present.families {
-            let warnings = installed_warnings(kernel, family);
-            self.warnings
-                .extend(warnings.map_err(while_doing("checking the new routes"))?);
+            let doing = "checking the new routes";
+            let warnings = installed_warnings(kernel, family).map_err(while_doing(doing))?;
+            let overtaken = self.would_be_overtaken(kernel, family);
+            self.warnings.extend(warnings);
+            self.warnings.extend(overtaken.map_err(while_doing(doing))?);
         }
         self.skipped = present.skipped;
         self.elsewhere = present.elsewhere;
@@ -146,12 +204,13 @@ impl InstalledRoutes {
     ) -> Result<(), RoutingError> {
         // The route comes first, so that the rules never point to an empty table.
         let priority = self.slot.priority();
-        let route = Entry::route(&family.route, priority);
+        let route = self.clients.narrow(Entry::route(&family.route, priority));
         if !self.replace_route(kernel, &route)? {
             self.add(kernel, route, &family.route, present)?;
         }
         for rule in family.rules() {
-            self.add(kernel, Entry::rule(&rule, priority), &rule, present)?;
+            let entry = self.clients.narrow(Entry::rule(&rule, priority));
+            self.add(kernel, entry, &rule, present)?;
         }
         Ok(())
     }
@@ -193,6 +252,36 @@ impl InstalledRoutes {
             }
         }
         Ok(())
+    }
+
+    /// In a rehearsal: somebody's route that would come before ours in earnest, while the rehearsed one is narrower and so
+    /// comes first.
+    fn would_be_overtaken(
+        &self,
+        kernel: &mut Kernel,
+        family: &FamilyPlan,
+    ) -> Result<Vec<RouteWarning>, NetlinkError> {
+        if self.clients == Clients::All {
+            return Ok(Vec::new());
+        }
+        let LocalRoute { source, table } = family.route;
+        let routes = kernel.default_routes(family.family, table)?;
+        let before_ours = chosen(&routes).filter(|found| found.metric < self.slot.priority());
+        let metric = before_ours.map_or(self.slot.priority(), |found| found.metric);
+        let obstacle = kernel.obstacle_before(metric, family.family, table)?;
+        if obstacle.is_some() {
+            let possible = family.needs.iter().filter(|need| need.rule.is_possible());
+            return Ok(possible
+                .map(|need| RouteWarning::overruled(need, obstacle))
+                .collect());
+        }
+        let found = before_ours.filter(|found| !found.tagged && found.source != Some(source));
+        let matters = family.needs.iter().any(|need| need.reply.wildcard);
+        let found = found.filter(|_| matters);
+        Ok(found
+            .map(|found| foreign_route(family, found))
+            .into_iter()
+            .collect())
     }
 
     /// Removes what carries our tag and our slot's number, or the number of a slot that nobody holds.

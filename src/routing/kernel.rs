@@ -12,7 +12,7 @@ use netlink_packet_route::rule::{RuleAttribute, RuleMessage};
 
 use super::message::{
     CLIENTS_V4, CLIENTS_V6, Entry, LOOPBACK_INDEX, TAG, address_family, has_selector, host_length,
-    metric, removable, reply_query, route_message, rule_message,
+    loopback_up, metric, removable, reply_query, route_message, rule_message,
 };
 use super::netlink::{Netlink, NetlinkError};
 use super::plan::{Host, Reply, RouteTable};
@@ -142,11 +142,21 @@ impl Kernel {
         family: Family,
         table: RouteTable,
     ) -> Result<Option<Obstacle>, NetlinkError> {
-        let client = self.client(family)?;
         let ours = self.default_routes(family, table)?;
-        let Some(ours) = ours.iter().map(|route| route.metric).min() else {
-            return Ok(None);
-        };
+        match ours.iter().map(|route| route.metric).min() {
+            Some(metric) => self.obstacle_before(metric, family, table),
+            None => Ok(None),
+        }
+    }
+
+    /// The route of a table that goes, or would go, before `local default dev lo` with this metric there.
+    pub(super) fn obstacle_before(
+        &mut self,
+        metric: u32,
+        family: Family,
+        table: RouteTable,
+    ) -> Result<Option<Obstacle>, NetlinkError> {
+        let client = self.client(family)?;
         let attribute = RouteAttribute::Table(table.number());
         let mut query = route_message(family);
         query.attributes.push(attribute.clone());
@@ -154,16 +164,17 @@ impl Kernel {
         let in_table = routes
             .iter()
             .filter(|route| route.attributes.contains(&attribute))
-            .filter(|route| DefaultRoute::parse(route).is_none());
+            // What is tagged beside those is only rehearsed.
+            .filter(|route| DefaultRoute::parse(route).is_none() && route.header.protocol != TAG);
         Ok(in_table
             .filter_map(|route| Obstacle::parse(route, family))
             .filter(|route| route.prefix.contains(&client))
-            .filter(|route| route.prefix.prefix_len() > 0 || route.metric <= ours)
+            .filter(|route| route.prefix.prefix_len() > 0 || route.metric <= metric)
             .max_by_key(|route| (route.prefix.prefix_len(), std::cmp::Reverse(route.metric))))
     }
 
     /// A client to ask the way to. It is not this host.
-    fn client(&mut self, family: Family) -> Result<IpAddr, NetlinkError> {
+    pub(super) fn client(&mut self, family: Family) -> Result<IpAddr, NetlinkError> {
         let candidates = match family {
             Family::V4 => CLIENTS_V4.map(IpAddr::V4).to_vec(),
             Family::V6 => CLIENTS_V6.map(IpAddr::V6).to_vec(),
@@ -226,6 +237,12 @@ impl Kernel {
             Err(e) if e.is_refusal(&[ENOENT, ESRCH]) => Ok(()),
             Err(e) => Err(e),
         }
+    }
+
+    /// Brings the loopback device up, and with it its addresses.
+    pub(super) fn raise_loopback(&mut self) -> Result<(), NetlinkError> {
+        let message = RouteNetlinkMessage::SetLink(loopback_up());
+        self.netlink.request(message, 0).map(|_| ())
     }
 
     /// Asks for one route; `None` if there is none, or none for a packet from that source.

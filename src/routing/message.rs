@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use netlink_packet_route::route::{
     RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -65,6 +66,34 @@ impl Entry {
             RouteAttribute::Priority(metric),
         ];
         Self::Route(message)
+    }
+
+    pub(super) fn family(&self) -> Family {
+        let family = match self {
+            Self::Rule(rule) => rule.header.family,
+            Self::Route(route) => route.header.address_family,
+        };
+        if family == address_family(Family::V4) {
+            Family::V4
+        } else {
+            Family::V6
+        }
+    }
+
+    /// The same for packets to this client, and no others.
+    pub(super) fn for_client(mut self, client: IpAddr) -> Self {
+        match &mut self {
+            Self::Rule(rule) => {
+                rule.header.dst_len = host_length(client);
+                rule.attributes.push(RuleAttribute::Destination(client));
+            }
+            Self::Route(route) => {
+                route.header.destination_prefix_length = host_length(client);
+                let client = RouteAttribute::Destination(client.into());
+                route.attributes.push(client);
+            }
+        }
+        self
     }
 
     /// The priority of the rule or the metric of the route, which says whose it is.
@@ -135,6 +164,15 @@ pub(super) fn has_selector(found: &RuleMessage, wanted: &RuleMessage) -> bool {
             .attributes
             .iter()
             .all(|attribute| found.attributes.contains(attribute))
+}
+
+/// `ip link set lo up`
+pub(super) fn loopback_up() -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = LOOPBACK_INDEX;
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    message
 }
 
 pub(super) fn route_message(family: Family) -> RouteMessage {

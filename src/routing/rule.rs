@@ -58,7 +58,7 @@ pub(super) struct LocalRoute {
 // === impl Family ===
 
 impl Family {
-    pub(super) fn of(ip: IpAddr) -> Self {
+    pub(crate) fn of(ip: IpAddr) -> Self {
         if ip.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
