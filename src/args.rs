@@ -10,15 +10,18 @@ pub(crate) mod flags;
 pub(crate) mod go_syntax;
 mod normalise;
 mod quoted;
+mod subcommand;
 
 pub use error::ArgsError;
 pub use quoted::Quoted;
+pub use subcommand::CheckArgs;
 
 use argh::FromArgs;
 use normalise::{Normalised, Settings};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use subcommand::Subcommand;
 
 /// The flags as they were given, by the command line or the environment: unchecked, `None` where they were not.
 ///
@@ -39,7 +42,10 @@ use std::fmt;
             be ranges: -l 0.0.0.0:2456-2458 -4 127.0.0.1:3456-3458.\n\n\
             What is not on the command line is read from the environment: --target-v4\n\
             from GLOMMPROXY_TARGET_V4, and so on for every flag.\n\n\
-            -V, --version prints the version; glommproxy top shows a running proxy.\n\n\
+            -V, --version prints the version.\n\n\
+            glommproxy demo shows how it works. glommproxy check, with the flags you mean\n\
+            to run with, looks whether it could work here. glommproxy top shows a running\n\
+            proxy. Each must be the first word.\n\n\
             Also understood are --listen-addr, --ipv4 and --ipv6 of mmproxy-rs and\n\
             --allowed-networks of Cloudflare's mmproxy.",
     error_code(1, "the command line is wrong, or the proxy cannot start")
@@ -234,9 +240,16 @@ pub struct CommandLine {
 pub enum Request {
     /// To run the proxy.
     Run(Box<CommandLine>),
+    /// To look whether the proxy could run so.
+    Check(Box<CommandLine>, CheckArgs),
+    /// To show how it works.
+    Demo,
     /// To print this text to stdout and exit with success.
     Print(String),
 }
+
+/// What `--version` prints.
+const VERSION_TEXT: &str = concat!("glommproxy ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// Reads the arguments behind the program's name, and the environment through `variable`.
 ///
@@ -250,16 +263,16 @@ pub fn read(
     argv: impl IntoIterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Request, ArgsError> {
-    let mut settings = match normalise::arguments(argv)? {
+    let mut words = normalise::words(argv)?.into_iter().peekable();
+    if let Some(subcommand) = words.peek().and_then(|word| Subcommand::named(word)) {
+        return subcommand.read(words.skip(1), variable);
+    }
+    let mut settings = match normalise::arguments(words, &[])? {
         Normalised::Run(settings) => settings,
         Normalised::Help => return Ok(Request::Print(help_text())),
-        Normalised::Version => {
-            return Ok(Request::Print(
-                concat!("glommproxy ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-            ));
-        }
+        Normalised::Version => return Ok(Request::Print(VERSION_TEXT.to_owned())),
     };
-    normalise::environment(&mut settings, variable)?;
+    normalise::environment(&mut settings, &[], variable)?;
     CommandLine::try_from(settings).map(|line| Request::Run(Box::new(line)))
 }
 

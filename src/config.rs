@@ -10,7 +10,7 @@ use self::frontends::{Ported, Span, Spans};
 pub use self::target::{NamedTargets, Target, TargetName};
 use crate::access_log::Destination;
 use crate::addr::Frontend;
-use crate::args::{self, ArgsError, CommandLine, Origin, Quoted, Request};
+use crate::args::{self, ArgsError, CheckArgs, CommandLine, Origin, Quoted, Request};
 use crate::cpus::{self, Shards};
 use crate::limits::LimitSettings;
 use crate::routing::RouteTable;
@@ -157,6 +157,17 @@ pub enum LogFormat {
 pub enum Startup {
     /// Run the proxy so.
     Run(Box<Config>),
+    /// Look whether the proxy could run so.
+    Check {
+        /// How it would run.
+        config: Box<Config>,
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Ask the proxy that runs, at its admin address, whether it is ready.
+    AskReady(SocketAddr),
+    /// Show how it works.
+    Demo,
     /// Print this text to stdout and exit with success.
     Print(String),
 }
@@ -311,8 +322,26 @@ pub fn load(
 ) -> Result<Startup, StartupError> {
     match args::read(argv, variable)? {
         Request::Run(line) => Ok(Startup::Run(Box::new(Config::try_from(*line)?))),
+        Request::Check(_, check) if check.live => Ok(Startup::AskReady(admin(check)?)),
+        Request::Check(line, check) => Ok(Startup::Check {
+            config: Box::new(Config::try_from(*line)?),
+            json: check.json,
+        }),
+        Request::Demo => Ok(Startup::Demo),
         Request::Print(text) => Ok(Startup::Print(text)),
     }
+}
+
+/// The address to ask. Without a port there is nobody to ask.
+fn admin(check: CheckArgs) -> Result<SocketAddr, ConfigError> {
+    let (origin, text) = check
+        .admin
+        .unwrap_or((Origin::Flag("--admin".to_owned()), String::new()));
+    let read = address::listen(&text).and_then(|addr| match addr.port() {
+        0 => Err(Problem::new("has port 0", "the port it listens on")),
+        _ => Ok(addr),
+    });
+    read.map_err(|problem| problem.of(origin, &text))
 }
 
 // === impl Config ===
@@ -438,6 +467,16 @@ impl Problem {
             wanted: wanted.into(),
         }
     }
+
+    /// Once it is known whose value it is.
+    fn of(self, origin: Origin, value: &str) -> ConfigError {
+        ConfigError::BadValue {
+            origin,
+            value: Quoted(value.to_owned()),
+            problem: self.problem,
+            wanted: self.wanted,
+        }
+    }
 }
 
 // === impl Check ===
@@ -481,12 +520,7 @@ impl Check<'_> {
         text: &str,
         read: impl FnOnce(&str) -> Result<T, Problem>,
     ) -> Result<T, ConfigError> {
-        read(text).map_err(|Problem { problem, wanted }| ConfigError::BadValue {
-            origin: self.0.origin(long),
-            value: Quoted(text.to_owned()),
-            problem,
-            wanted,
-        })
+        read(text).map_err(|problem| problem.of(self.0.origin(long), text))
     }
 
     fn frontends(&self) -> Result<Vec<Frontend<NamedTargets>>, ConfigError> {

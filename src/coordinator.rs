@@ -24,10 +24,13 @@ use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{info, warn};
 
 pub use self::list_file::ListError;
+pub(crate) use self::list_file::load as load_list_once;
 use self::lists::{Kind, ListFiles};
 pub use self::names::NameError;
 use self::names::Names;
+pub(crate) use self::names::{Resolved, resolve};
 use self::routes::Routes;
+pub(crate) use self::routes::route_plan;
 use self::shards::Shards;
 pub use self::shards::ShardsError;
 use self::signal::{Signal, Signals};

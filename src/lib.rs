@@ -34,6 +34,9 @@
 //! A shard's lifeline, one end of a socket pair held until its thread ends, tells the coordinator that it listens, and
 //! later that it is gone. Half a service is none: the process ends, and its supervisor starts it again.
 //!
+//! `check` and `demo` are not the proxy: [`check`] asks what start-up asks, without an executor, and [`demo`] starts the
+//! proxy in a network namespace of its own.
+//!
 //! # The end
 //!
 //! On a signal, shards close their TCP listeners, after they have accepted what waits, and each ends when its last session
@@ -122,7 +125,7 @@
 //! # Unsafe code
 //!
 //! All of it is under `sys`: `recvmmsg`/`sendmmsg`, some socket options, the reuseport BPF program, the descriptors that
-//! systemd passes, and what glommio's ring needs.
+//! systemd passes, what glommio's ring needs, and the namespace of `demo`.
 
 #![cfg_attr(test, allow(clippy::expect_used))]
 
@@ -130,9 +133,11 @@ pub mod access_log;
 pub mod addr;
 mod admin;
 pub mod args;
+pub mod check;
 pub mod config;
 pub mod coordinator;
 pub mod cpus;
+pub mod demo;
 mod destination;
 pub mod header;
 pub mod host;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use glommproxy::config::{self, Config, Startup};
 use glommproxy::coordinator::Inherited;
-use glommproxy::{coordinator, logging, systemd, top};
+use glommproxy::{check, coordinator, demo, logging, systemd, top};
 
 fn main() -> ExitCode {
     if env::args_os().nth(1).is_some_and(|word| word == "top") {
@@ -23,6 +23,12 @@ fn main() -> ExitCode {
     let variable = |name: &str| systemd::variable(name, &sockets, |name| env::var_os(name));
     match config::load(env::args_os().skip(1), variable) {
         Ok(Startup::Run(config)) => run(&config, sockets),
+        Ok(Startup::Check { config, json }) => look(&config, json),
+        Ok(Startup::AskReady(admin)) => match check::ask_ready(admin) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
+        Ok(Startup::Demo) => show(),
         Ok(Startup::Print(text)) => print(&text),
         Err(error) => fail(&error),
     }
@@ -37,6 +43,27 @@ fn run(config: &Config, sockets: Inherited) -> ExitCode {
     drop(log);
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn look(config: &Config, json: bool) -> ExitCode {
+    let report = check::look(config);
+    let printed = print(&if json { report.json() } else { report.text() });
+    if report.ok() {
+        printed
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn show() -> ExitCode {
+    match demo::run() {
+        Ok(shown) if shown.all_agree() => print(&shown.to_string()),
+        Ok(shown) => {
+            print(&shown.to_string());
+            ExitCode::FAILURE
+        }
         Err(error) => fail(&error),
     }
 }

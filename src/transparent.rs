@@ -190,7 +190,8 @@ impl Dialer {
         last
     }
 
-    fn dial(
+    /// As [`connect`](Self::connect) or [`associate`](Self::associate), but with no more than one ear.
+    pub(crate) fn dial(
         &self,
         kind: Type,
         client: Option<ClientAddr>,

@@ -313,3 +313,32 @@ fn version_goes_to_stdout() {
         );
     }
 }
+
+#[test]
+fn subcommands_explain_themselves() {
+    for (args, start) in [
+        (["check", "--help"], "Usage: glommproxy check [flags]\n"),
+        (["check", "-h"], "Usage: glommproxy check [flags]\n"),
+        (["demo", "--help"], "Usage: glommproxy demo\n"),
+    ] {
+        let help = printed(&args);
+        assert!(help.starts_with(start), "{help}");
+    }
+    let help = printed(&["--help"]);
+    for subcommand in ["glommproxy check", "glommproxy demo"] {
+        assert!(help.contains(subcommand), "{help}");
+    }
+}
+
+/// To go-mmproxy, and so to us, a word means nothing; the first one alone may be a subcommand.
+#[test]
+fn a_subcommand_is_the_first_word_or_none() {
+    let line = refused(glommproxy().args(["-p", "icmp", "check"]));
+    assert!(line.starts_with("glommproxy: -p \"icmp\""), "{line}");
+    let line = refused(glommproxy().args(["check", "-p", "icmp"]));
+    assert!(line.starts_with("glommproxy: -p \"icmp\""), "{line}");
+    let line = refused(glommproxy().args(["-q", "check", "--json"]));
+    assert!(line.contains("\"check\" ends the flags"), "{line}");
+    let line = refused(glommproxy().arg("--json"));
+    assert!(line.contains("unknown flag \"--json\""), "{line}");
+}

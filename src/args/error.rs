@@ -67,6 +67,30 @@ pub enum ArgsError {
         /// The first flag behind it.
         flag: Quoted,
     },
+    /// `check --live` was not told whom to ask.
+    #[error(
+        "{origin} asks the admin address of the running proxy: name it with --admin ADDR or GLOMMPROXY_ADMIN"
+    )]
+    AdminMissing {
+        /// The switch.
+        origin: Origin,
+    },
+    /// `check --live` prints no JSON.
+    #[error(
+        "{json} contradicts {live}, which prints nothing but a line if it fails: remove one of them"
+    )]
+    JsonOfLive {
+        /// The one switch.
+        json: Origin,
+        /// The other.
+        live: Origin,
+    },
+    /// `demo` was given something.
+    #[error("demo takes no arguments: remove {argument}")]
+    DemoArgument {
+        /// The first argument.
+        argument: Quoted,
+    },
     /// The arguments in their normal form were refused.
     #[error("{0}")]
     Refused(Quoted),

@@ -25,7 +25,7 @@ pub(crate) enum Takes {
 }
 
 impl Flag {
-    const fn valued(long: &'static str, others: &'static [&'static str]) -> Self {
+    pub(super) const fn valued(long: &'static str, others: &'static [&'static str]) -> Self {
         Self {
             long,
             others,
@@ -41,7 +41,7 @@ impl Flag {
         }
     }
 
-    const fn switch(long: &'static str, others: &'static [&'static str]) -> Self {
+    pub(super) const fn switch(long: &'static str, others: &'static [&'static str]) -> Self {
         Self {
             long,
             others,
@@ -121,16 +121,17 @@ pub(crate) const HELP: &[&str] = &["help", "h"];
 /// The names that print the version.
 pub(crate) const VERSION: &[&str] = &["version", "V"];
 
-/// The flag of this name (without dashes).
-pub(crate) fn find(name: &str) -> Option<&'static Flag> {
+/// The flag of this name (without dashes), among all of the proxy and those a subcommand has of its own.
+pub(crate) fn find(name: &str, own: &'static [Flag]) -> Option<&'static Flag> {
     FLAGS
         .iter()
+        .chain(own)
         .find(|flag| flag.names().any(|known| known == name))
 }
 
 /// Whether any flag, those that print included, has this name (without dashes).
-pub(crate) fn is_known(name: &str) -> bool {
-    HELP.contains(&name) || VERSION.contains(&name) || find(name).is_some()
+pub(crate) fn is_known(name: &str, own: &'static [Flag]) -> bool {
+    HELP.contains(&name) || VERSION.contains(&name) || find(name, own).is_some()
 }
 
 /// The known name nearest to a mistyped one, if one is near enough to be meant.
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn variables_are_spelled_from_the_long_name() {
-        let variable = find("a").map(Flag::variable);
+        let variable = find("a", &[]).map(Flag::variable);
         assert_eq!(variable.as_deref(), Some("GLOMMPROXY_ALLOWED_SUBNETS"));
     }
 

@@ -29,8 +29,8 @@ pub(super) struct Settings {
     pub(super) ignored: Vec<String>,
 }
 
-/// Reads the arguments behind the program's name.
-pub(super) fn arguments(argv: impl IntoIterator<Item = OsString>) -> Result<Normalised, ArgsError> {
+/// The arguments behind the program's name as text.
+pub(super) fn words(argv: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, ArgsError> {
     let mut words = Vec::new();
     for (index, word) in argv.into_iter().enumerate() {
         words.push(
@@ -41,8 +41,16 @@ pub(super) fn arguments(argv: impl IntoIterator<Item = OsString>) -> Result<Norm
                 })?,
         );
     }
+    Ok(words)
+}
+
+/// Reads arguments. What is read may have flags of its own beside the proxy's.
+pub(super) fn arguments(
+    words: impl Iterator<Item = String>,
+    own: &'static [Flag],
+) -> Result<Normalised, ArgsError> {
     let mut settings = Settings::default();
-    let mut words = words.into_iter().peekable();
+    let mut words = words.peekable();
     while let Some(word) = words.next_if(|word| is_flag(word)) {
         if word == "--" {
             settings.ignored = words.collect();
@@ -56,11 +64,11 @@ pub(super) fn arguments(argv: impl IntoIterator<Item = OsString>) -> Result<Norm
         if flags::VERSION.contains(&typed.name) {
             return Ok(Normalised::Version);
         }
-        let flag = flags::find(typed.name).ok_or_else(|| typed.unknown())?;
+        let flag = flags::find(typed.name, own).ok_or_else(|| typed.unknown())?;
         let origin = Origin::Flag(typed.spelled());
         let value = match (typed.value, flag.takes) {
             (Some(value), _) => value.to_owned(),
-            (None, Takes::Value | Takes::List) => next_value(&origin, words.next())?,
+            (None, Takes::Value | Takes::List) => next_value(&origin, words.next(), own)?,
             (None, Takes::ValueOr(text)) => match words.next_if(|next| !is_flag(next)) {
                 Some(value) => value,
                 None => text.to_owned(),
@@ -85,9 +93,10 @@ pub(super) fn arguments(argv: impl IntoIterator<Item = OsString>) -> Result<Norm
 /// Fills what was not typed from the environment. An empty variable counts as unset.
 pub(super) fn environment(
     settings: &mut Settings,
+    own: &'static [Flag],
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(), ArgsError> {
-    for flag in FLAGS {
+    for flag in FLAGS.iter().chain(own) {
         if settings.given.contains_key(flag.long) {
             continue;
         }
@@ -163,14 +172,18 @@ fn is_flag(word: &str) -> bool {
 ///
 /// Go takes whatever comes next. Here the name of another flag is not taken: `--allowed-subnets --mark 5` would look
 /// for a list in the file `--mark`. A file of such a name can be written `./--mark`.
-fn next_value(origin: &Origin, next: Option<String>) -> Result<String, ArgsError> {
+fn next_value(
+    origin: &Origin,
+    next: Option<String>,
+    own: &'static [Flag],
+) -> Result<String, ArgsError> {
     let Some(next) = next else {
         return Err(ArgsError::ValueMissing {
             origin: origin.clone(),
         });
     };
     let names_a_flag =
-        is_flag(&next) && Typed::split(&next).is_ok_and(|typed| flags::is_known(typed.name));
+        is_flag(&next) && Typed::split(&next).is_ok_and(|typed| flags::is_known(typed.name, own));
     if names_a_flag {
         return Err(ArgsError::ValueIsFlag {
             origin: origin.clone(),

@@ -44,6 +44,11 @@ pub enum ListError {
     },
 }
 
+/// Loads a list once, without watching its file.
+pub(crate) fn load(path: &Path) -> Result<SubnetSet, ListError> {
+    parse(path, &read(path)?)
+}
+
 /// A list file that is watched for changes.
 pub(super) struct ListFile {
     path: PathBuf,
@@ -83,7 +88,7 @@ impl ListFile {
         // Watched before it is read, so that no change is missed in between.
         file.watch_again();
         file.text = read(path)?;
-        let list = file.parse(&file.text)?;
+        let list = parse(path, &file.text)?;
         file.metrics.read(Some(list.len()), SystemTime::now());
         Ok((file, list))
     }
@@ -115,7 +120,7 @@ impl ListFile {
             if text == self.text {
                 return Ok(None);
             }
-            let list = self.parse(&text)?;
+            let list = parse(&self.path, &text)?;
             self.text = text;
             Ok(Some(list))
         });
@@ -143,13 +148,6 @@ impl ListFile {
     pub(super) fn look_again(&mut self) {
         self.complaint = None;
         self.watch_again();
-    }
-
-    fn parse(&self, text: &str) -> Result<SubnetSet, ListError> {
-        SubnetSet::parse(text).map_err(|error| ListError::Parse {
-            path: self.path.clone(),
-            error,
-        })
     }
 
     fn watch_again(&mut self) {
@@ -241,6 +239,13 @@ fn read_again(path: &Path) -> Result<String, ListError> {
         return Err(ListError::Read { path, error });
     }
     read(path)
+}
+
+fn parse(path: &Path, text: &str) -> Result<SubnetSet, ListError> {
+    SubnetSet::parse(text).map_err(|error| ListError::Parse {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 fn read(path: &Path) -> Result<String, ListError> {

@@ -3,6 +3,8 @@
 //! getaddrinfo(3) blocks for as long as the DNS makes it, and cannot be called off. So each lookup has a thread of its own,
 //! which is left to itself when it takes too long; a name has at most one.
 
+mod once;
+
 use std::fmt::Display;
 use std::future::pending;
 use std::io;
@@ -11,6 +13,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+pub(crate) use self::once::{Resolved, resolve};
 
 use dns_lookup::AddrInfoHints;
 use tracing::{info, warn};

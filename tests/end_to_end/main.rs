@@ -4,6 +4,8 @@
 
 mod access_log;
 mod admin;
+mod check;
+mod demo;
 mod destination;
 mod harness;
 mod lifecycle;

@@ -1,0 +1,66 @@
+//! Whether the listening addresses are free.
+
+use std::net::SocketAddr;
+
+use socket2::Type;
+
+use super::holder::{Holder, holders};
+use super::{Row, Verdict};
+use crate::addr::spans;
+use crate::config::Config;
+use crate::listen::{self, BindError};
+
+/// A row for each protocol, and one for what is not looked at.
+pub(super) fn rows(config: &Config) -> Vec<Row> {
+    let protocols = [
+        ("listen-tcp", Type::STREAM, config.protocols.tcp()),
+        ("listen-udp", Type::DGRAM, config.protocols.udp()),
+    ];
+    let wanted = protocols.into_iter().filter(|(.., on)| *on);
+    let rows = wanted.map(|(subject, kind, _)| row(config, subject, kind));
+    let redirects = config.listen_transparent.then(|| {
+        let finding =
+            "which traffic the kernel redirects to the listener (TPROXY) is not looked at";
+        Row::new("redirects", Verdict::Skip, finding)
+    });
+    rows.chain(redirects).collect()
+}
+
+fn row(config: &Config, subject: &str, kind: Type) -> Row {
+    let listens = config.frontends.iter().map(|frontend| frontend.listen);
+    let mut failed: Vec<(SocketAddr, BindError)> = Vec::new();
+    for listen in listens.clone() {
+        if let Err(error) = listen::probe(listen, kind, config.listen_transparent) {
+            failed.push((listen.0, error));
+        }
+    }
+    let Some((_, first)) = failed.first() else {
+        let finding = format!("{}: free", spans(listens.map(|listen| listen.0)));
+        return Row::new(subject, Verdict::Ok, finding);
+    };
+    let first = first.to_string();
+    let taken = failed.iter().filter(|(_, error)| error.in_use());
+    let taken: Vec<SocketAddr> = taken.map(|(addr, _)| *addr).collect();
+    let holders = holders(&taken, kind);
+    if taken.len() == failed.len() && !holders.is_empty() && holders.iter().all(Holder::is_ours) {
+        let finding = format!(
+            "{}: glommproxy runs there already ({}), so another cannot; all is well if that is the one you mean",
+            spans(taken),
+            named(&holders)
+        );
+        return Row::new(subject, Verdict::Warn, finding);
+    }
+    let mut finding = first;
+    if failed.len() > 1 {
+        finding.push_str(&format!(" (and {} more)", failed.len() - 1));
+    }
+    if !holders.is_empty() {
+        finding.push_str(&format!(" (it is {})", named(&holders)));
+    }
+    Row::new(subject, Verdict::Fail, finding)
+}
+
+fn named(holders: &[Holder]) -> String {
+    let holders: Vec<String> = holders.iter().map(Holder::to_string).collect();
+    holders.join(", ")
+}
