@@ -305,7 +305,13 @@ fn judged_plain(target: SocketAddr, outcome: &Outcome, refused: &str) -> Judged 
     let (verdict, text) = match outcome {
         Outcome::Reached => (Verdict::Ok, "accepts connections".to_owned()),
         Outcome::Refused => (Verdict::Fail, refused.to_owned()),
-        Outcome::Silent => (Verdict::Fail, silent("it does not accept", "")),
+        Outcome::Silent => (
+            Verdict::Fail,
+            silent(
+                "it does not accept",
+                ": look for a firewall (`nft list ruleset`), or a server that is stuck",
+            ),
+        ),
         Outcome::Failed(why) => (Verdict::Fail, why.clone()),
     };
     (target, verdict, text)

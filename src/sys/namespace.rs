@@ -4,7 +4,8 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::io::Errno;
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// Moves this thread, and what it starts from here on, into a new network namespace. Needs CAP_SYS_ADMIN.
@@ -30,9 +31,18 @@ pub(crate) fn unshare_user_and_network() -> io::Result<()> {
 
 /// Has the process that a command starts killed when the thread that started it ends, however that comes.
 pub(crate) fn end_with_this_thread(command: &mut Command) {
-    // SAFETY: between fork and exec in a child, the closure makes one system call, prctl(2), and nothing else; it
-    // allocates nothing, not for its error either.
+    let parent = getpid();
+    let tie = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It has ended already, and nobody will be told any more.
+        if getppid() != Some(parent) {
+            return Err(Errno::SRCH.into());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec in a child, the closure makes two system calls, prctl(2) and getppid(2), and
+    // nothing else; it allocates nothing, not for its errors either.
     unsafe {
-        command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        command.pre_exec(tie);
     }
 }

@@ -1,12 +1,17 @@
 //! `glommproxy demo`: it shows what it promises, wherever it may, and says why where it may not.
 
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule,
 };
 use serde_json::Value;
 
-use crate::harness::{Exit, Proxy};
+use crate::harness::{Exit, PATIENCE, Proxy};
 use crate::namespace::{TestResult, isolated, run};
 use crate::routes::tables;
 
@@ -67,6 +72,51 @@ fn the_server_sees_the_clients_as_root_and_as_anybody() -> TestResult {
         // This host has seen nothing of it.
         assert_eq!(tables()?, before);
         Ok(())
+    })
+}
+
+/// A process of this parent, if there is one (proc_pid_stat(5)).
+fn child_of(parent: i32) -> TestResult<Option<i32>> {
+    for entry in fs::read_dir("/proc")?.flatten() {
+        // A process may end meanwhile.
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        if fields.nth(1) == Some(&parent.to_string()) {
+            return Ok(Some(entry.file_name().to_string_lossy().parse()?));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a process runs, and is no zombie that nobody has buried yet.
+fn runs(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().unwrap_or_default();
+    !state.is_empty() && !state.starts_with('Z')
+}
+
+#[test]
+fn the_proxy_does_not_outlive_it() -> TestResult {
+    isolated(|| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let demo = Proxy::builder().bare().args(["demo"]).spawn()?;
+            let mut child = None;
+            while child.is_none() && runs(demo.pid().as_raw_pid()) {
+                child = child_of(demo.pid().as_raw_pid())?;
+            }
+            demo.signal(Signal::KILL)?;
+            let killed = demo.exit()?.code.is_none();
+            while child.is_some_and(runs) {
+                assert!(Instant::now() < deadline, "it still runs");
+                thread::sleep(Duration::from_millis(1));
+            }
+            // The demo may have been over before.
+            if killed && child.is_some() {
+                return Ok(());
+            }
+            assert!(Instant::now() < deadline, "it was never killed in time");
+        }
     })
 }
 
