@@ -23,6 +23,8 @@ fn connect(proxy: &Proxy, client: &str) -> TestResult<Connection> {
 fn refused(proxy: &Proxy) -> TestResult<Option<()>> {
     match TcpStream::connect(proxy.addr()) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Some(())),
+        // It came when the listener was being closed.
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(None),
         Err(error) => Err(error.into()),
         Ok(_) => Ok(None),
     }
