@@ -133,6 +133,7 @@ pub mod access_log;
 pub mod addr;
 mod admin;
 pub mod args;
+pub mod capabilities;
 pub mod check;
 pub mod config;
 pub mod coordinator;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use glommproxy::config::{self, Config, Startup};
 use glommproxy::coordinator::Inherited;
-use glommproxy::{check, coordinator, demo, logging, systemd, top};
+use glommproxy::{capabilities, check, coordinator, demo, logging, systemd, top};
 
 fn main() -> ExitCode {
     if env::args_os().nth(1).is_some_and(|word| word == "top") {
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         };
     }
+    capabilities::take_permitted();
     // Before anything else is opened.
     let sockets = match systemd::sockets() {
         Ok(sockets) => sockets,
