@@ -2,18 +2,21 @@
 //!
 //! It runs on an executor of its own, which is not pinned and has next to nothing to do while the shards work.
 
+mod descriptors;
 mod drain;
+mod error;
 mod list_file;
 mod lists;
 mod names;
+mod report;
 mod routes;
 mod shards;
 mod signal;
 pub(crate) mod state;
+mod supervise;
 mod takeover;
 mod watchdog;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,104 +26,45 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{info, warn};
 
+use self::descriptors::check_descriptors;
+pub(crate) use self::descriptors::{descriptors_with_connections, descriptors_with_flows, sockets};
+pub use self::error::RunError;
 pub use self::list_file::ListError;
 pub(crate) use self::list_file::load as load_list_once;
-use self::lists::{Kind, ListFiles};
+use self::lists::ListFiles;
 pub use self::names::NameError;
 use self::names::Names;
 pub(crate) use self::names::{Resolved, resolve};
+use self::report::{log_ready, log_totals};
 use self::routes::Routes;
 pub(crate) use self::routes::route_plan;
 use self::shards::Shards;
 pub use self::shards::ShardsError;
 use self::signal::{Signal, Signals};
 pub use self::state::{SharedState, State};
+use self::supervise::{Charges, supervise};
 use self::takeover::{Claims, Offer};
-use self::watchdog::Watchdog;
 pub use crate::access_log::AccessLogError;
 use crate::access_log::{self, AccessLog, AccessLogThread};
 use crate::addr::{Frontend, spans};
 pub use crate::admin::AdminError;
 use crate::admin::{self, Facts, Overview};
 use crate::config::Config;
-use crate::cpus::{self, PlacementError};
-use crate::host::{self, HostError};
+use crate::cpus;
+use crate::host;
 use crate::limits::Limits;
 use crate::listen::{self, Manner};
 pub use crate::listen::{BindError, InheritError, Inherited};
 use crate::logging;
-use crate::metrics::{self, Counter, ShardMetrics};
-use crate::routing::RoutingError;
-use crate::shard::drain::Draining;
+use crate::metrics::Counter;
 use crate::shard::locality::Locality;
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, PREEMPT};
 use crate::systemd;
 use crate::transparent::Dialer;
-use crate::udp::REDIRECTED_MAX;
 
 /// The longest the coordinator sleeps is half of this.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// Why the proxy does not run, or runs no more. The message is one line.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The host does not allow what shards need.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// The executor of the coordinator.
-    #[error("cannot start the coordinator: {0}")]
-    Executor(String),
-    /// A descriptor or signal of the coordinator.
-    #[error("cannot set up the coordinator: {0}")]
-    Setup(#[from] io::Error),
-    /// This process may not spoof, or mark.
-    #[error("{0}")]
-    Privileges(String),
-    /// A list is unreadable or wrong.
-    #[error("{0}; it is not started without its list, as everybody could then pose as any client")]
-    List(#[from] ListError),
-    /// The list of destinations is unreadable or wrong.
-    #[error(
-        "{0}; it is not started without the list, as headers could then name other destinations"
-    )]
-    Destinations(ListError),
-    /// The list of denied clients is.
-    #[error("{0}; it is not started without its list, as clients that are denied would be back")]
-    DeniedList(ListError),
-    /// A server's host name comes to no address.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// `--cpus` cannot be had.
-    #[error(transparent)]
-    Placement(#[from] PlacementError),
-    /// The address cannot be listened on.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// A socket that was passed cannot be listened on.
-    #[error(transparent)]
-    Inherited(#[from] InheritError),
-    /// The running instance does not give its sockets.
-    #[error("cannot take over (--takeover): {0}; the other instance goes on")]
-    Takeover(io::Error),
-    /// Two ways to get listening sockets.
-    #[error(
-        "--takeover is for sockets of another instance, and systemd has passed some: remove --takeover"
-    )]
-    TakeoverWithSockets,
-    /// The access log cannot be written.
-    #[error(transparent)]
-    AccessLog(#[from] AccessLogError),
-    /// The admin endpoint cannot be served.
-    #[error(transparent)]
-    Admin(#[from] AdminError),
-    /// The routes cannot be set up.
-    #[error(transparent)]
-    Routing(#[from] RoutingError),
-    /// A shard did not start, or ended.
-    #[error(transparent)]
-    Shards(#[from] ShardsError),
-}
 
 /// Runs the proxy until a signal ends it, and everybody has left. It listens with the sockets it has inherited, and on all
 /// other addresses with its own.
@@ -330,193 +274,7 @@ fn claim(config: &Config, inherited: &mut Inherited) -> Result<Claims, RunError>
     takeover::claim(inherited).map_err(RunError::Takeover)
 }
 
-/// What may change while the process runs.
-struct Charges<'a> {
-    lists: &'a mut ListFiles,
-    names: &'a mut Names,
-    routes: &'a mut Routes,
-    shards: &'a mut Shards,
-    access_log: Option<&'a AccessLogThread>,
-}
-
-/// Waits for signals, changed files, looked-up names and broken shards, until everybody has left.
-async fn supervise(
-    config: &Config,
-    state: &SharedState,
-    offer: &Offer,
-    signals: &Signals,
-    charges: Charges<'_>,
-) -> Result<(), RunError> {
-    let Charges {
-        lists,
-        names,
-        routes,
-        shards,
-        access_log,
-    } = charges;
-    enum Event {
-        Signal(Signal),
-        ListTouched(Kind),
-        NamesLookedUp,
-        Ended(ShardsError),
-        TakenOver,
-    }
-    let watchdog = Watchdog::new();
-    loop {
-        let list_touched = async { Event::ListTouched(lists.changed().await) };
-        let signal = async { Event::Signal(signals.next().await) };
-        let ended = async { Event::Ended(shards.watch().await) };
-        let names_looked_up = async {
-            names.looked_up().await;
-            Event::NamesLookedUp
-        };
-        let taken_over = async {
-            offer.taken().await;
-            Event::TakenOver
-        };
-        let beat = async { match watchdog.beat(shards).await {} };
-        let touched = or(list_touched, names_looked_up);
-        let event = or(or(ended, signal), or(taken_over, touched));
-        let draining = match or(event, beat).await {
-            Event::Signal(Signal::Stop) => {
-                info!("stopping");
-                Draining::Alone
-            }
-            Event::TakenOver => {
-                info!("another instance has taken over: stopping");
-                Draining::Relieved
-            }
-            Event::Signal(Signal::Reload) => {
-                info!("reloading");
-                systemd::reloading();
-                names.look_up();
-                if let Some(access_log) = access_log {
-                    access_log.reopen();
-                }
-                lists.reload_all(shards).await?;
-                systemd::ready("listening");
-                continue;
-            }
-            Event::ListTouched(kind) => {
-                lists.reload(kind, shards).await?;
-                continue;
-            }
-            Event::NamesLookedUp => {
-                names.follow(routes, shards).await?;
-                continue;
-            }
-            Event::Ended(error) => return Err(error.into()),
-        };
-        state.set(State::Draining);
-        let timeout = config.drain_timeout;
-        systemd::stopping(timeout);
-        return Ok(
-            drain::drain(draining, timeout, offer, signals, lists, shards, &watchdog).await?,
-        );
-    }
-}
-
-/// Says if the limit of descriptors cannot hold all flows, or as many connections as there may be.
-fn check_descriptors(config: &Config, shards: usize) {
-    let limit = host::raise_descriptor_limit();
-    let needed = descriptors_with_flows(config, shards);
-    if needed > limit {
-        warn!(
-            limit,
-            needed,
-            max_flows = config.max_flows,
-            "the limit of open files is too small for --max-flows: raise it (systemd: LimitNOFILE, Docker: --ulimit \
-             nofile) or lower --max-flows"
-        );
-    }
-    let needed = descriptors_with_connections(config, shards);
-    if needed > limit {
-        warn!(
-            limit,
-            needed,
-            max_connections = config.limits.connections,
-            "the limit of open files is too small for --max-connections: raise it (systemd: LimitNOFILE, Docker: \
-             --ulimit nofile) or lower --max-connections"
-        );
-    }
-}
-
-/// The descriptors that the process takes when it has all the UDP flows it may have.
-pub(crate) fn descriptors_with_flows(config: &Config, shards: usize) -> u64 {
-    let mut needed = host::descriptors(shards, sockets(config));
-    if config.protocols.udp() {
-        needed += config.max_flows as u64;
-        if config.listen_transparent {
-            needed += REDIRECTED_MAX as u64;
-        }
-    }
-    needed
-}
-
-/// The descriptors that the process takes when it has all the TCP connections it may have; without a limit, those that it
-/// takes without any.
-pub(crate) fn descriptors_with_connections(config: &Config, shards: usize) -> u64 {
-    let max = config.limits.connections.filter(|_| config.protocols.tcp());
-    // Each takes two: the balancer's side and the server's.
-    let connections = max.map_or(0, |max| 2 * u64::from(max.get()));
-    host::descriptors(shards, sockets(config)) + connections
-}
-
-/// How many sockets each shard listens on.
-pub(crate) fn sockets(config: &Config) -> usize {
-    let protocols = [config.protocols.tcp(), config.protocols.udp()];
-    let protocols = protocols.into_iter().filter(|on| *on).count();
-    protocols * config.frontends.len()
-}
-
 /// This shard's part of a number that is for the whole process.
 fn share(total: usize, shards: usize, index: usize) -> usize {
     (total / shards + usize::from(index < total % shards)).max(1)
-}
-
-/// What the process does, in one line when it begins to.
-fn log_ready(config: &Config, bound: &[Frontend], shards: usize) {
-    info!(
-        listen_addr = spans(bound.iter().map(|frontend| frontend.listen.0)),
-        ports = bound.len(),
-        protocol = config.protocols.name(),
-        shards,
-        target_v4 = spans(bound.iter().map(|frontend| frontend.targets.v4.into())),
-        target_v6 = spans(bound.iter().map(|frontend| frontend.targets.v6.into())),
-        version = env!("CARGO_PKG_VERSION"),
-        "ready"
-    );
-}
-
-/// What the process did, in one line at its end.
-fn log_totals(shards: &[Arc<ShardMetrics>]) {
-    let total = |counter: fn(&ShardMetrics) -> &Counter| metrics::total(shards, counter);
-    let (connections_cut, flows_cut) = drain::open(shards);
-    info!(
-        connections = total(|m| &m.tcp.accepted),
-        flows = total(|m| &m.udp.flows_opened),
-        connections_cut,
-        flows_cut,
-        flows_evicted = total(|m| &m.udp.flows_evicted),
-        bytes_upstream = total(|m| &m.tcp.bytes_upstream) + total(|m| &m.udp.bytes_upstream),
-        bytes_downstream = total(|m| &m.tcp.bytes_downstream) + total(|m| &m.udp.bytes_downstream),
-        peers_refused = total(|m| &m.tcp.peers_refused) + total(|m| &m.udp.peers_refused),
-        header_errors = total(|m| &m.tcp.header_errors) + total(|m| &m.udp.header_errors),
-        unbound = total(|m| &m.udp.unbound),
-        sources_refused = total(|m| &m.tcp.sources_refused) + total(|m| &m.udp.sources_refused),
-        destinations_refused =
-            total(|m| &m.tcp.destinations_refused) + total(|m| &m.udp.destinations_refused),
-        clients_denied = total(|m| &m.tcp.refused.denied) + total(|m| &m.udp.refused.denied),
-        clients_over_count =
-            total(|m| &m.tcp.refused.over_count) + total(|m| &m.udp.refused.over_count),
-        clients_over_rate =
-            total(|m| &m.tcp.refused.over_rate) + total(|m| &m.udp.refused.over_rate),
-        ended_denied = total(|m| &m.tcp.ended_denied) + total(|m| &m.udp.ended_denied),
-        ended_idle = total(|m| &m.tcp.ended_idle),
-        dial_errors = total(|m| &m.tcp.dial_errors) + total(|m| &m.udp.dial_errors),
-        upstream_errors = total(|m| &m.udp.upstream_errors),
-        downstream_errors = total(|m| &m.udp.downstream_errors),
-        ports_replaced = total(|m| &m.tcp.ports_replaced) + total(|m| &m.udp.ports_replaced),
-        "stopped"
-    );
 }
