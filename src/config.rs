@@ -1,17 +1,20 @@
 //! What the command line means: checked once, never changed, cloned per shard.
 
 mod address;
+mod check;
+mod error;
 mod frontends;
 mod target;
 mod values;
 
+use self::check::Check;
+pub use self::error::{ConfigError, StartupError};
 pub use self::frontends::NamedPorts;
-use self::frontends::{Ported, Span, Spans};
 pub use self::target::{NamedTargets, Target, TargetName};
 use crate::access_log::Destination;
 use crate::addr::Frontend;
-use crate::args::{self, ArgsError, CheckArgs, CommandLine, Origin, Quoted, Request};
-use crate::cpus::{self, Shards};
+use crate::args::{self, CheckArgs, CommandLine, Origin, Quoted, Request};
+use crate::cpus::Shards;
 use crate::limits::LimitSettings;
 use crate::routing::RouteTable;
 use crate::trust::Trust;
@@ -172,145 +175,6 @@ pub enum Startup {
     Print(String),
 }
 
-/// Why the program cannot start as it was told. The message is one line for stderr; the exit code is 1.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StartupError {
-    /// The command line or the environment cannot be read.
-    #[error(transparent)]
-    Args(#[from] ArgsError),
-    /// A value is wrong, or two contradict each other.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-}
-
-/// What is wrong with the values given.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// A value cannot be used.
-    #[error("{origin} {value} {problem}: want {wanted}")]
-    BadValue {
-        /// The flag, as it was typed, or the variable.
-        origin: Origin,
-        /// The value.
-        value: Quoted,
-        /// What is wrong with it, as the end of a sentence.
-        problem: String,
-        /// What would be right.
-        wanted: String,
-    },
-    /// Neither one target for all listening addresses nor one for each.
-    #[error(
-        "{listen_origin} names {listens} to listen on, and {target_origin} names {targets}: give one {target_origin} for \
-         all of them, or one for each, in the same order"
-    )]
-    UnpairedTargets {
-        /// The flag or variable of the listening addresses.
-        listen_origin: Origin,
-        /// How many there are.
-        listens: usize,
-        /// The flag or variable of the targets.
-        target_origin: Origin,
-        /// How many there are.
-        targets: usize,
-    },
-    /// A range of ports has a range of another length for its targets.
-    #[error("{listen} and {target}: give ranges of the same length, or one target port for all")]
-    UnequalRanges {
-        /// The listening address.
-        listen: Box<NamedPorts>,
-        /// The target.
-        target: Box<NamedPorts>,
-    },
-    /// Two listening addresses have a port in common.
-    #[error(
-        "{origin} {first} and {second} overlap at port {port}: a wildcard address is all addresses, IPv4 and IPv6; \
-         name each port once"
-    )]
-    Overlap {
-        /// The flag or variable.
-        origin: Origin,
-        /// The word given first.
-        first: Quoted,
-        /// The one that overlaps it.
-        second: Quoted,
-        /// The lowest port they share.
-        port: u16,
-    },
-    /// More listening ports than there may be.
-    #[error(
-        "{listen_origin} names {ports} ports, and 4096 is the most: let the kernel redirect them to one, with \
-         --listen-transparent"
-    )]
-    TooManyPorts {
-        /// The flag or variable.
-        listen_origin: Origin,
-        /// How many it names.
-        ports: usize,
-    },
-    /// More host names than are looked up.
-    #[error(
-        "{target_origin} names {names} hosts, and 256 are the most: give their addresses, or run several glommproxies"
-    )]
-    TooManyNames {
-        /// The flag or variable.
-        target_origin: Origin,
-        /// How many it names.
-        names: usize,
-    },
-    /// `--allowed-destinations` without `--dynamic-destination`.
-    #[error(
-        "{list_origin} is for destinations that PROXY headers name, and they are not read without \
-         --dynamic-destination: add that, or remove {list_origin}"
-    )]
-    DestinationsNotDynamic {
-        /// The flag or variable of the list.
-        list_origin: Origin,
-    },
-    /// `--access-log-format` without `--access-log`.
-    #[error(
-        "{format_origin} is for the access log, and there is none without --access-log: add that, or remove \
-         {format_origin}"
-    )]
-    NoAccessLog {
-        /// The flag or variable of the format.
-        format_origin: Origin,
-    },
-    /// `--listeners` and `--cpus` ask for different numbers of shards.
-    #[error(
-        "{listeners_origin} asks for {listeners} listeners, but {cpus_origin} names CPUs for {cpus}: remove one of them"
-    )]
-    ListenersContradictCpus {
-        /// The flag or variable of the number.
-        listeners_origin: Origin,
-        /// The number.
-        listeners: usize,
-        /// The flag or variable of the CPUs.
-        cpus_origin: Origin,
-        /// How many CPUs it names.
-        cpus: usize,
-    },
-    /// `--force-real-client-port` and `--source-port` contradict each other.
-    #[error(
-        "{forced_origin} contradicts {source_port_origin}, which allows other ports than the client's: remove one of them"
-    )]
-    SourcePortsContradict {
-        /// The switch or variable that means `strict`.
-        forced_origin: Origin,
-        /// The flag or variable that says something else.
-        source_port_origin: Origin,
-    },
-    /// `--no-pin` and `--cpus` contradict each other.
-    #[error(
-        "{no_pin_origin} contradicts {cpus_origin}, which names the CPUs to pin to: remove one of them"
-    )]
-    NoPinContradictsCpus {
-        /// The switch or variable that forbids pinning.
-        no_pin_origin: Origin,
-        /// The flag or variable of the CPUs.
-        cpus_origin: Origin,
-    },
-}
-
 /// Reads and checks the arguments behind the program's name, and the environment through `variable`.
 ///
 /// # Errors
@@ -455,9 +319,6 @@ struct Problem {
     wanted: String,
 }
 
-/// The values of a command line, each with the name to call it by.
-struct Check<'a>(&'a CommandLine);
-
 // === impl Problem ===
 
 impl Problem {
@@ -475,155 +336,6 @@ impl Problem {
             value: Quoted(value.to_owned()),
             problem: self.problem,
             wanted: self.wanted,
-        }
-    }
-}
-
-// === impl Check ===
-
-impl Check<'_> {
-    /// The value of a flag, if it was given, as `read` understands it.
-    fn of<T>(
-        &self,
-        long: &'static str,
-        given: &Option<String>,
-        read: impl FnOnce(&str) -> Result<T, Problem>,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(text) = given else {
-            return Ok(None);
-        };
-        self.read(long, text, read).map(Some)
-    }
-
-    /// The words of a list flag, or its default.
-    fn list<A: Ported + ToString>(
-        &self,
-        long: &'static str,
-        given: &Option<String>,
-        default: A,
-        read: impl Fn(&str) -> Result<A, Problem>,
-    ) -> Result<Spans<A>, ConfigError> {
-        let words = match given {
-            None => vec![Span::one(&default.to_string(), default)],
-            Some(text) => text
-                .split(',')
-                .map(|word| self.read(long, word, |word| Span::read(word, &read)))
-                .collect::<Result<_, _>>()?,
-        };
-        let origin = self.0.origin(long);
-        Ok(Spans { origin, words })
-    }
-
-    fn read<T>(
-        &self,
-        long: &'static str,
-        text: &str,
-        read: impl FnOnce(&str) -> Result<T, Problem>,
-    ) -> Result<T, ConfigError> {
-        read(text).map_err(|problem| problem.of(self.0.origin(long), text))
-    }
-
-    fn frontends(&self) -> Result<Vec<Frontend<NamedTargets>>, ConfigError> {
-        let args = &self.0.args;
-        let (v4, v6) = (self.0.origin("target-v4"), self.0.origin("target-v6"));
-        frontends::frontends(
-            &self.list("listen", &args.listen, DEFAULT_LISTEN, address::listen)?,
-            &self.list(
-                "target-v4",
-                &args.target_v4,
-                Target::Addr(DEFAULT_TARGET_V4),
-                |text| address::target_v4(text, &v4),
-            )?,
-            &self.list(
-                "target-v6",
-                &args.target_v6,
-                Target::Addr(DEFAULT_TARGET_V6),
-                |text| address::target_v6(text, &v6),
-            )?,
-        )
-    }
-
-    /// A list that is not asked is a misunderstanding, and so is one without a name.
-    fn allowed_destinations(&self) -> Result<Option<PathBuf>, ConfigError> {
-        let args = &self.0.args;
-        let given = &args.allowed_destinations;
-        let path = self.of("allowed-destinations", given, values::path)?;
-        if path.is_some() && !args.dynamic_destination.unwrap_or(false) {
-            return Err(ConfigError::DestinationsNotDynamic {
-                list_origin: self.0.origin("allowed-destinations"),
-            });
-        }
-        Ok(path)
-    }
-
-    fn access_log_format(&self) -> Result<Option<LogFormat>, ConfigError> {
-        let args = &self.0.args;
-        let given = &args.access_log_format;
-        let format = self.of("access-log-format", given, values::log_format)?;
-        if format.is_some() && args.access_log.is_none() {
-            return Err(ConfigError::NoAccessLog {
-                format_origin: self.0.origin("access-log-format"),
-            });
-        }
-        Ok(format)
-    }
-
-    fn source_port(&self) -> Result<SourcePort, ConfigError> {
-        let args = &self.0.args;
-        let source_port = self.of("source-port", &args.source_port, values::source_port)?;
-        match (args.force_real_client_port, source_port) {
-            (Some(true), None | Some(SourcePort::Strict)) => Ok(SourcePort::Strict),
-            (Some(true), Some(_)) => Err(ConfigError::SourcePortsContradict {
-                forced_origin: self.0.origin("force-real-client-port"),
-                source_port_origin: self.0.origin("source-port"),
-            }),
-            (_, source_port) => Ok(source_port.unwrap_or(SourcePort::Client)),
-        }
-    }
-
-    fn limits(&self) -> Result<LimitSettings, ConfigError> {
-        let args = &self.0.args;
-        let of = |long, given| Ok(self.of(long, given, values::limit)?.flatten());
-        Ok(LimitSettings {
-            connections: of("max-connections", &args.max_connections)?,
-            connections_per_client: of(
-                "max-connections-per-client",
-                &args.max_connections_per_client,
-            )?,
-            new_per_second: of(
-                "new-connections-per-second",
-                &args.new_connections_per_second,
-            )?,
-        })
-    }
-
-    fn shards(&self) -> Result<Shards, ConfigError> {
-        let args = &self.0.args;
-        let listeners = self.of("listeners", &args.listeners, values::listeners)?;
-        let cpus = self.of("cpus", &args.cpus, values::cpus)?;
-        let pinned = !args.no_pin.unwrap_or(false);
-        let Some(cpus) = cpus else {
-            return Ok(Shards::Count {
-                shards: listeners.unwrap_or_else(cpus::default_shards),
-                pinned,
-            });
-        };
-        if !pinned {
-            return Err(ConfigError::NoPinContradictsCpus {
-                no_pin_origin: self.0.origin("no-pin"),
-                cpus_origin: self.0.origin("cpus"),
-            });
-        }
-        match listeners {
-            Some(listeners) if listeners.get() != cpus.len() => {
-                Err(ConfigError::ListenersContradictCpus {
-                    listeners_origin: self.0.origin("listeners"),
-                    listeners: listeners.get(),
-                    cpus_origin: self.0.origin("cpus"),
-                    cpus: cpus.len(),
-                })
-            }
-            _ => Ok(Shards::On(cpus)),
         }
     }
 }

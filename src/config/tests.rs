@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::addr::ListenAddr;
+use crate::cpus;
 use proptest::prelude::*;
 use std::num::NonZeroUsize;
 use std::path::Path;
