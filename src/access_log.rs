@@ -17,6 +17,7 @@ use std::time::Duration;
 pub(crate) use self::entry::Entry;
 use self::writer::Writer;
 use crate::config::LogFormat;
+use crate::sandbox::Keep;
 
 /// Lines that wait to be written; further ones are lost.
 const ENTRIES_MAX: usize = 16_384;
@@ -68,7 +69,7 @@ pub(crate) struct AccessLogThread {
     done: Receiver<()>,
 }
 
-/// Opens the log and starts its thread.
+/// Opens the log and starts its thread, which keeps these capabilities.
 ///
 /// # Errors
 ///
@@ -76,6 +77,7 @@ pub(crate) struct AccessLogThread {
 pub(crate) fn start(
     destination: &Destination,
     format: LogFormat,
+    keep: Keep,
 ) -> Result<AccessLogThread, AccessLogError> {
     let path = match destination {
         Destination::Stdout => PathBuf::from("-"),
@@ -95,6 +97,7 @@ pub(crate) fn start(
         thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || {
+                keep.apply();
                 writer.run(&entries);
                 // Whoever waited may have lost patience.
                 let _ = over.send(());

@@ -1,8 +1,10 @@
 //! The admin endpoint (`--admin`): metrics, health and status over HTTP.
 //!
 //! It has a thread and an executor of its own, and reads what the shards have counted ([`crate::metrics`]) without a word
-//! to them: neither a slow nor a hostile client of it can hold them up.
+//! to them: neither a slow nor a hostile client of it can hold them up. Only for the busiest clients are they asked, once a
+//! second at most (`clients`).
 
+mod clients;
 mod drops;
 mod exposition;
 mod overview;
@@ -15,7 +17,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
+use self::clients::Clients;
 pub(crate) use self::overview::{Facts, NamedList, Overview};
+pub(crate) use self::server::CONNECTIONS_MAX;
+
+use crate::coordinator::census::Census;
+use crate::sandbox::Keep;
+
+/// What is to be said of an address that is not on loopback.
+pub(crate) const EXPOSED: &str = "everybody who reaches the admin endpoint can read it: it should be on loopback, or \
+                                  behind a firewall";
 
 /// The endpoint cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -27,19 +38,48 @@ pub struct AdminError {
     error: io::Error,
 }
 
-/// Serves the endpoint until the process ends, on a thread of its own. Returns where: port 0 lets the kernel choose.
+// === impl AdminError ===
+
+impl AdminError {
+    /// Whether somebody else listens there.
+    pub(crate) fn in_use(&self) -> bool {
+        self.error.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+/// Whether the endpoint could be there, at this moment.
+///
+/// # Errors
+///
+/// As `bind(2)`.
+pub(crate) fn probe(addr: SocketAddr) -> Result<(), AdminError> {
+    let bound = TcpListener::bind(addr);
+    bound.map(drop).map_err(|error| AdminError { addr, error })
+}
+
+/// Serves the endpoint until the process ends, on a thread of its own that keeps these capabilities. Returns where: port 0
+/// lets the kernel choose.
 ///
 /// # Errors
 ///
 /// As `bind(2)`, and if there can be no thread or executor.
-pub(crate) fn start(addr: SocketAddr, overview: Arc<Overview>) -> Result<SocketAddr, AdminError> {
+pub(crate) fn start(
+    addr: SocketAddr,
+    overview: Arc<Overview>,
+    census: Census,
+    keep: Keep,
+) -> Result<SocketAddr, AdminError> {
     let start = || {
         let listener = TcpListener::bind(addr)?;
         let bound = listener.local_addr()?;
-        let server = server::Server::new(listener, overview)?;
+        let clients = Clients::new(census, overview.started);
+        let server = server::Server::new(listener, overview, clients)?;
         thread::Builder::new()
             .name("admin".to_owned())
-            .spawn(move || server.run())?;
+            .spawn(move || {
+                keep.apply();
+                server.run();
+            })?;
         Ok(bound)
     };
     start().map_err(|error| AdminError { addr, error })

@@ -14,7 +14,7 @@ mod subcommand;
 
 pub use error::ArgsError;
 pub use quoted::Quoted;
-pub use subcommand::CheckArgs;
+pub use subcommand::{CheckArgs, TopArgs};
 
 use argh::FromArgs;
 use normalise::{Normalised, Settings};
@@ -47,7 +47,7 @@ use subcommand::Subcommand;
             to run with, looks whether it could work here. glommproxy top shows a running\n\
             proxy. Each must be the first word.\n\n\
             Also understood are --listen-addr, --ipv4 and --ipv6 of mmproxy-rs and\n\
-            --allowed-networks of Cloudflare's mmproxy.",
+            --allowed-networks and --do-not-sandbox of Cloudflare's mmproxy.",
     error_code(1, "the command line is wrong, or the proxy cannot start")
 )]
 pub struct Args {
@@ -210,9 +210,9 @@ pub struct Args {
     #[argh(option)]
     pub access_log_format: Option<String>,
 
-    /// accepted for Cloudflare mmproxy's sake, without effect: there is no sandbox yet
+    /// keep the capabilities, files and system calls that are not needed once it runs
     #[argh(option, short = 'N')]
-    pub do_not_sandbox: Option<bool>,
+    pub no_sandbox: Option<bool>,
 }
 
 /// Where a setting came from; messages name it so.
@@ -244,6 +244,8 @@ pub enum Request {
     Check(Box<CommandLine>, CheckArgs),
     /// To show how it works.
     Demo,
+    /// To show what a running proxy does.
+    Top(TopArgs),
     /// To print this text to stdout and exit with success.
     Print(String),
 }

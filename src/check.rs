@@ -12,6 +12,7 @@ mod names;
 mod probe;
 mod report;
 mod routes;
+mod sandbox;
 mod server;
 
 pub use live::{NotReady, ask_ready};
@@ -42,6 +43,7 @@ pub fn look(config: &Config) -> Report {
     let capabilities = capabilities(config, &resolved);
     let may_spoof = capabilities.verdict == Verdict::Ok;
     rows.push(capabilities);
+    rows.push(sandbox::row(config, &resolved));
     rows.extend(lists::rows(config));
     rows.extend(listening::rows(config));
     rows.extend(names::rows(&resolved));
@@ -84,7 +86,7 @@ fn host(config: &Config) -> Vec<Row> {
 
 fn descriptors(config: &Config, shards: usize) -> Row {
     let subject = "open-files";
-    let limit = match host::check_descriptors(shards, coordinator::sockets(config)) {
+    let limit = match host::check_descriptors(coordinator::needs(config, shards)) {
         Ok(limit) => limit,
         Err(error) => return Row::new(subject, Verdict::Fail, error),
     };

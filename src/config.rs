@@ -13,7 +13,7 @@ pub use self::frontends::NamedPorts;
 pub use self::target::{NamedTargets, Target, TargetName};
 use crate::access_log::Destination;
 use crate::addr::Frontend;
-use crate::args::{self, CheckArgs, CommandLine, Origin, Quoted, Request};
+use crate::args::{self, CommandLine, Origin, Quoted, Request};
 use crate::cpus::Shards;
 use crate::limits::LimitSettings;
 use crate::routing::RouteTable;
@@ -98,6 +98,8 @@ pub struct Config {
     pub access_log_format: Option<LogFormat>,
     /// Where metrics, health and status are served (`--admin`); `None` serves none. Port 0 lets the kernel choose.
     pub admin: Option<SocketAddr>,
+    /// Whether to give up what is not needed once it runs (off with `--no-sandbox`).
+    pub sandbox: bool,
     /// Words of the command line that mean nothing here, nor to go-mmproxy. Worth a warning.
     pub ignored: Vec<String>,
 }
@@ -171,6 +173,13 @@ pub enum Startup {
     AskReady(SocketAddr),
     /// Show how it works.
     Demo,
+    /// Show what the proxy does that runs.
+    Top {
+        /// Its admin address.
+        admin: SocketAddr,
+        /// Whether to look for a second only, and print plain text.
+        once: bool,
+    },
     /// Print this text to stdout and exit with success.
     Print(String),
 }
@@ -186,21 +195,23 @@ pub fn load(
 ) -> Result<Startup, StartupError> {
     match args::read(argv, variable)? {
         Request::Run(line) => Ok(Startup::Run(Box::new(Config::try_from(*line)?))),
-        Request::Check(_, check) if check.live => Ok(Startup::AskReady(admin(check)?)),
+        Request::Check(_, check) if check.live => Ok(Startup::AskReady(admin(check.admin)?)),
         Request::Check(line, check) => Ok(Startup::Check {
             config: Box::new(Config::try_from(*line)?),
             json: check.json,
         }),
         Request::Demo => Ok(Startup::Demo),
+        Request::Top(top) => Ok(Startup::Top {
+            admin: admin(Some(top.admin))?,
+            once: top.once,
+        }),
         Request::Print(text) => Ok(Startup::Print(text)),
     }
 }
 
 /// The address to ask. Without a port there is nobody to ask.
-fn admin(check: CheckArgs) -> Result<SocketAddr, ConfigError> {
-    let (origin, text) = check
-        .admin
-        .unwrap_or((Origin::Flag("--admin".to_owned()), String::new()));
+fn admin(given: Option<(Origin, String)>) -> Result<SocketAddr, ConfigError> {
+    let (origin, text) = given.unwrap_or((Origin::Flag("--admin".to_owned()), String::new()));
     let read = address::listen(&text).and_then(|addr| match addr.port() {
         0 => Err(Problem::new("has port 0", "the port it listens on")),
         _ => Ok(addr),
@@ -277,6 +288,7 @@ impl TryFrom<CommandLine> for Config {
             access_log: value.of("access-log", &args.access_log, values::access_log)?,
             access_log_format: value.access_log_format()?,
             admin: value.of("admin", &args.admin, address::admin)?,
+            sandbox: !args.no_sandbox.unwrap_or(false),
             ignored: line.ignored,
         })
     }

@@ -2,12 +2,14 @@
 //!
 //! It runs on an executor of its own, which is not pinned and has next to nothing to do while the shards work.
 
+pub(crate) mod census;
 mod descriptors;
 mod drain;
 mod error;
 mod list_file;
 mod lists;
 mod names;
+mod pace;
 mod report;
 mod routes;
 mod shards;
@@ -15,19 +17,20 @@ mod signal;
 pub(crate) mod state;
 mod supervise;
 mod takeover;
+mod vigil;
 mod watchdog;
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_lite::future::or;
-use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 use tracing::{info, warn};
 
+use self::census::Census;
 use self::descriptors::check_descriptors;
-pub(crate) use self::descriptors::{descriptors_with_connections, descriptors_with_flows, sockets};
+pub(crate) use self::descriptors::{descriptors_with_connections, descriptors_with_flows, needs};
 pub use self::error::RunError;
 pub use self::list_file::ListError;
 pub(crate) use self::list_file::load as load_list_once;
@@ -38,8 +41,8 @@ pub(crate) use self::names::{Resolved, resolve};
 use self::report::{log_ready, log_totals};
 use self::routes::Routes;
 pub(crate) use self::routes::route_plan;
-use self::shards::Shards;
 pub use self::shards::ShardsError;
+use self::shards::{Ends, Shards};
 use self::signal::{Signal, Signals};
 pub use self::state::{SharedState, State};
 use self::supervise::{Charges, supervise};
@@ -57,47 +60,62 @@ use crate::listen::{self, Manner};
 pub use crate::listen::{BindError, InheritError, Inherited};
 use crate::logging;
 use crate::metrics::Counter;
+use crate::panics;
+use crate::sandbox::Sandbox;
 use crate::shard::locality::Locality;
 use crate::shard::readiness::Readiness;
-use crate::shard::{Blueprint, PREEMPT};
+use crate::shard::{Blueprint, NO_POOL, PREEMPT};
 use crate::systemd;
 use crate::transparent::Dialer;
 
-/// The longest the coordinator sleeps is half of this.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-
 /// Runs the proxy until a signal ends it, and everybody has left. It listens with the sockets it has inherited, and on all
-/// other addresses with its own.
+/// other addresses with its own. The sandbox is closed when it is ready.
 ///
 /// # Errors
 ///
 /// Whatever keeps it from starting, or ends it early. What was set up is taken down first.
-pub fn run(config: &Config, inherited: Inherited) -> Result<(), RunError> {
-    host::check(config.shards.count(), sockets(config))?;
+pub fn run(config: &Config, inherited: Inherited, sandbox: Sandbox) -> Result<(), RunError> {
+    host::check(needs(config, config.shards.count()))?;
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name("coordinator")
         .ring_depth(64)
         .io_memory(64 << 10)
         .preempt_timer(PREEMPT)
+        .blocking_thread_pool_placement(NO_POOL)
         .make()
         .map_err(|error| RunError::Executor(host::executor_failure(&error)))?;
-    executor.run(coordinate(config, inherited))
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        executor.run(coordinate(config, inherited, sandbox))
+    }));
+    // Whatever a panic led to, it says more.
+    match (panics::fatal(), ran) {
+        (Some(fatal), _) => Err(fatal.into()),
+        (None, Ok(result)) => result,
+        (None, Err(panic)) => resume_unwind(panic),
+    }
 }
 
-async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), RunError> {
+async fn coordinate(
+    config: &Config,
+    mut inherited: Inherited,
+    mut sandbox: Sandbox,
+) -> Result<(), RunError> {
     let state = SharedState::default();
     let readiness = Readiness::new()?;
+    // It hears of shards through glommio's channels.
+    readiness.rest_in_ring();
     let driver = readiness.clone();
     let mut driver = glommio::spawn_local(async move {
         let (locality, busy_nanos) = (Locality::fixed(), Counter::default());
         driver.drive(&locality, &busy_nanos).await
     });
-    keep_turning();
+    vigil::keep_turning();
 
+    let panicked = readiness.watch_input(panics::alarm()?)?;
     // First of all, so that a signal during the start does not leave routes behind.
     let signals = Signals::new(&readiness)?;
     let (mut lists, initial_lists) = ListFiles::open(config, &readiness)?;
-    let mut names = Names::new(&config.frontends, &readiness);
+    let mut names = Names::new(&config.frontends, &readiness, sandbox.keep_none());
     let Some(frontends) = or(async { Some(names.first().await) }, told_to_stop(&signals)).await
     else {
         info!("stopping");
@@ -112,6 +130,7 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
     dialer
         .check_privileges(&frontends[0].targets)
         .map_err(|error| RunError::Privileges(error.to_string()))?;
+    sandbox.settle(|| dialer.check_privileges(&frontends[0].targets).is_ok());
     let available = cpus::available()?;
     let placement = cpus::placement(&config.shards, &available)?;
     let roams = config.shards.roams(&available);
@@ -136,9 +155,14 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
         warn!("64 instances share this network namespace: --takeover cannot find this one");
     }
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
-    let access_log = start_access_log(config)?;
+    let access_log = start_access_log(config, &sandbox)?;
     let noting = access_log.as_ref().map(AccessLogThread::log);
-    let admin = start_admin(config, &bound, &state, &lists, noting)?;
+    let (census, questions) = config
+        .admin
+        .map(|_| census::open(&readiness))
+        .transpose()?
+        .unzip();
+    let admin = start_admin(config, &bound, &state, &lists, noting, census, &sandbox)?;
     let admin_addr = admin.as_ref().map(|(addr, _)| *addr);
     let mut routes = Routes::prepare(config, &frontends)?;
     let udp_shards = if config.listen_transparent {
@@ -148,13 +172,15 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
     };
     let mut listeners = listeners.into_iter();
     let limits = Limits::new(config.limits);
-    let blueprint = |index: usize, lifeline, metrics| Blueprint {
+    let late_resets = Arc::default();
+    let blueprint = |index: usize, ends: Ends, metrics| Blueprint {
         index,
         cpu: placement[index],
         roams: roams.to_vec(),
         listeners: listeners.next().unwrap_or_default(),
         listen_transparent: config.listen_transparent,
         dialer: dialer.clone(),
+        late_resets: Arc::clone(&late_resets),
         lists: initial_lists.clone(),
         dynamic_destination: config.dynamic_destination,
         admin: admin_addr,
@@ -170,27 +196,45 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
         shards: udp_shards,
         metrics,
         access_log: noting.cloned(),
-        lifeline,
+        keep: sandbox.keep_for_shard(),
+        bell: ends.bell,
+        lifeline: ends.lifeline,
     };
     let mut shards = Shards::start(&readiness, placement.len(), blueprint).await?;
+    // All threads are there, and all rings.
+    let confined = sandbox.close();
     if let Some((_, overview)) = &admin {
+        overview.set_sandbox(confined);
         overview.set_shards(shards.metrics());
     }
-    state.set(State::Ready);
-    log_ready(config, &bound, placement.len());
-    systemd::ready("listening");
-    claims.relieve(&inherited);
-    drop(inherited);
+    let result = if claims.are_there() && signals.is_told_to_stop() {
+        // Were it relieved, nobody would listen.
+        info!("stopping: the other instance goes on");
+        Ok(())
+    } else {
+        state.set(State::Ready);
+        log_ready(config, &bound, placement.len());
+        systemd::ready("listening");
+        claims.relieve(&inherited);
+        drop(inherited);
 
-    let charges = Charges {
-        lists: &mut lists,
-        names: &mut names,
-        routes: &mut routes,
-        shards: &mut shards,
-        access_log: access_log.as_ref(),
+        let charges = Charges {
+            lists: &mut lists,
+            names: &mut names,
+            routes: &mut routes,
+            shards: &mut shards,
+            access_log: access_log.as_ref(),
+            questions: questions.as_ref(),
+        };
+        let supervised = supervise(config, &state, &offer, &signals, charges);
+        let broken = async { Err((&mut driver).await.into()) };
+        let panicked = async {
+            panicked.readable().await;
+            // `run` says what of.
+            Ok(())
+        };
+        or(or(supervised, broken), panicked).await
     };
-    let supervised = supervise(config, &state, &offer, &signals, charges);
-    let result = or(supervised, async { Err((&mut driver).await.into()) }).await;
     state.set(State::Draining);
     let metrics = shards.metrics();
     shards.stop().await;
@@ -200,12 +244,16 @@ async fn coordinate(config: &Config, mut inherited: Inherited) -> Result<(), Run
 }
 
 /// Opens the access log, if asked to.
-fn start_access_log(config: &Config) -> Result<Option<AccessLogThread>, RunError> {
+fn start_access_log(
+    config: &Config,
+    sandbox: &Sandbox,
+) -> Result<Option<AccessLogThread>, RunError> {
     let Some(destination) = &config.access_log else {
         return Ok(None);
     };
     let format = config.access_log_format.or(config.log_format);
-    let started = access_log::start(destination, logging::chosen(format))?;
+    let keep = sandbox.keep_for_access_log();
+    let started = access_log::start(destination, logging::chosen(format), keep)?;
     Ok(Some(started))
 }
 
@@ -216,8 +264,10 @@ fn start_admin(
     state: &SharedState,
     lists: &ListFiles,
     access_log: Option<&AccessLog>,
+    census: Option<Census>,
+    sandbox: &Sandbox,
 ) -> Result<Option<(SocketAddr, Arc<Overview>)>, RunError> {
-    let Some(addr) = config.admin else {
+    let Some((addr, census)) = config.admin.zip(census) else {
         return Ok(None);
     };
     let facts = Facts {
@@ -233,28 +283,13 @@ fn start_admin(
         lists.named(),
         access_log.cloned(),
     ));
-    let addr = admin::start(addr, Arc::clone(&overview))?;
+    let keep = sandbox.keep_none();
+    let addr = admin::start(addr, Arc::clone(&overview), census, keep)?;
     info!(%addr, "admin endpoint");
     if !addr.ip().is_loopback() {
-        warn!(%addr, "everybody who reaches the admin endpoint can read it: it should be on loopback, or behind a firewall");
+        warn!(%addr, "{}", admin::EXPOSED);
     }
     Ok(Some((addr, overview)))
-}
-
-/// Never lets this executor sleep for long. The shards wake it whenever they take in a command, which can send it to sleep
-/// although tasks are ready to run (see the crate's page). That goes for the task that a timer has woken, too; so there are
-/// two, of which the other comes to the rescue.
-fn keep_turning() {
-    for start in [HEARTBEAT, HEARTBEAT / 2] {
-        glommio::spawn_local(async move {
-            let mut wait = start;
-            loop {
-                Timer::new(wait).await;
-                wait = HEARTBEAT;
-            }
-        })
-        .detach();
-    }
 }
 
 /// Waits for a signal that ends the process.

@@ -4,6 +4,10 @@
 //! Decoding is pure, allocates nothing and never looks at a byte behind the header: one header is read, and whatever
 //! follows is payload, a second header too.
 //!
+//! It comes in two steps. [`decode`] finds the header, and what it gives is [`Unchecked`]: the addresses are where they
+//! belong, and nothing is known of the TLVs yet, a checksum among them. A [`Header`], with an [`Origin`] to act on, comes
+//! of it by a check only: [`Trust::check`](crate::trust::Trust::check) is the one that also knows what the operator wants.
+//!
 //! Two kinds of header are a matter of choice for a receiver (section 2.2), and they are chosen here so that an
 //! attacker gains nothing:
 //!
@@ -13,20 +17,24 @@
 //!   but not which one. Taken as local, that client would reach the server from our own address, which servers trust
 //!   more than any other (the administrator's console that answers 127.0.0.1 only).
 
+mod addresses;
 mod details;
 mod error;
 pub mod spp;
 #[cfg(test)]
 mod tests;
 mod tlv;
+mod unchecked;
 mod v1;
 mod v2;
 
 use std::net::SocketAddr;
 
+use addresses::Addresses;
 pub use details::Details;
 pub use error::HeaderError;
 pub use tlv::{Tlv, TlvIter, Tlvs};
+pub use unchecked::Unchecked;
 
 /// The most bytes a header may have, all TLVs included. A receiver's buffer of this size holds every header that is
 /// accepted; a header that announces more is refused as soon as its length is read.
@@ -46,11 +54,11 @@ pub enum Transport {
 
 /// What the bytes at hand amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decoded<'a> {
-    /// A whole, valid header.
+pub enum Decoded<H> {
+    /// A whole header.
     Complete {
-        /// The header.
-        header: Header<'a>,
+        /// The header: [`Unchecked`], or a [`Header`] once it is checked.
+        header: H,
         /// The header's length in bytes; the payload begins there.
         consumed: usize,
     },
@@ -59,15 +67,14 @@ pub enum Decoded<'a> {
     Partial,
 }
 
-/// One decoded header.
+/// One valid header, its TLVs and checksum included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
     /// The format the header was written in.
     pub version: Version,
-    /// On whose behalf the connection or datagram was sent.
-    pub origin: Origin,
     /// The extensions of a version 2 header; none in version 1.
     pub tlvs: Tlvs<'a>,
+    addresses: Addresses,
 }
 
 /// The format of a header.
@@ -94,6 +101,35 @@ pub enum Origin {
     Local,
 }
 
+// === impl Decoded ===
+
+impl<'a> Decoded<Unchecked<'a>> {
+    /// Checks the header if it is there as a whole.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Unchecked::check`].
+    pub fn check(self) -> Result<Decoded<Header<'a>>, HeaderError> {
+        match self {
+            Self::Complete { header, consumed } => Ok(Decoded::Complete {
+                header: header.check()?,
+                consumed,
+            }),
+            Self::Partial => Ok(Decoded::Partial),
+        }
+    }
+}
+
+// === impl Header ===
+
+impl Header<'_> {
+    /// On whose behalf the connection or datagram was sent.
+    #[inline]
+    pub fn origin(&self) -> Origin {
+        self.addresses.origin()
+    }
+}
+
 // === impl Origin ===
 
 impl Origin {
@@ -114,11 +150,30 @@ impl Origin {
 ///
 /// # Errors
 ///
-/// Every way in which the bytes break the protocol; see [`HeaderError`]. On a datagram an unfinished header is an
-/// error, and so is version 1, which is for TCP only. [`HeaderError::Missing`] means that the bytes do not begin with a
-/// signature, so that they may be payload without a header; see [`HeaderError::is_absence`].
-#[inline]
-pub fn decode(bytes: &[u8], transport: Transport) -> Result<Decoded<'_>, HeaderError> {
+/// Every way in which the bytes break the protocol, but for those that [`Unchecked::check`] finds; see [`HeaderError`].
+/// On a datagram an unfinished header is an error, and so is version 1, which is for TCP only. [`HeaderError::Missing`]
+/// means that the bytes do not begin with a signature, so that they may be payload without a header; see
+/// [`HeaderError::is_absence`].
+// Always, as the compiler finds it too long: a result that goes through memory takes longer than to decode one.
+#[inline(always)]
+pub fn decode(bytes: &[u8], transport: Transport) -> Result<Decoded<Unchecked<'_>>, HeaderError> {
+    let found = match v2::decode_short(bytes, transport) {
+        Some(found) => Some(found),
+        None => decode_any(bytes, transport)?,
+    };
+    Ok(match found {
+        Some((header, consumed)) => Decoded::Complete { header, consumed },
+        None => Decoded::Partial,
+    })
+}
+
+/// Decodes any header, and tells its length; none if a stream must bring more of it. Lines of version 1 are not rare, but
+/// what being called cold costs them is lost in the time it takes to read one.
+#[cold]
+fn decode_any(
+    bytes: &[u8],
+    transport: Transport,
+) -> Result<Option<(Unchecked<'_>, usize)>, HeaderError> {
     if let Some(fixed) = v2::fixed_part(bytes) {
         return v2::decode(fixed, bytes, transport);
     }
@@ -128,20 +183,11 @@ pub fn decode(bytes: &[u8], transport: Transport) -> Result<Decoded<'_>, HeaderE
     }
     if v2::may_begin(bytes) {
         v2::check_short(bytes)?;
-        return Ok(Decoded::Partial);
+        return Ok(None);
     }
 
-    match v1::decode(bytes)? {
-        Some((origin, consumed)) => Ok(Decoded::Complete {
-            header: Header {
-                version: Version::V1,
-                origin,
-                tlvs: Tlvs::default(),
-            },
-            consumed,
-        }),
-        None => Ok(Decoded::Partial),
-    }
+    let line = v1::decode(bytes)?;
+    Ok(line.map(|(origin, consumed)| (Unchecked::of_line(origin), consumed)))
 }
 
 /// Tells why a datagram without the whole fixed part of a version 2 header is refused. Less than a whole signature is

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use glommio::GlommioError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::uname;
 
+use crate::admin::CONNECTIONS_MAX;
 use crate::sys::uring;
 
 /// glommio 0.9 refuses to start below this RLIMIT_MEMLOCK.
@@ -18,8 +21,36 @@ const KERNEL_MIN: (u32, u32) = (5, 8);
 /// Descriptors that the process has open when it is ready, with some to spare: logs, coordinator, lists, routes …
 const DESCRIPTORS_PROCESS: u64 = 32;
 
-/// … and those of a shard beside its listening sockets: three rings, epoll, eventfd, lifelines.
-const DESCRIPTORS_SHARD: u64 = 10;
+/// … and those of a shard beside its listening sockets: three rings, epoll, two of
+/// eventfd, lifelines.
+const DESCRIPTORS_SHARD: u64 = 11;
+
+/// Of the admin endpoint: its listener, what its executor waits with, the way to the coordinator, a look at `/proc`, and
+/// its connections (`admin::CONNECTIONS_MAX`).
+const DESCRIPTORS_ADMIN: u64 = 8 + CONNECTIONS_MAX as u64;
+
+/// Of the access log: its file, and the new one when it is opened anew.
+const DESCRIPTORS_ACCESS_LOG: u64 = 2;
+
+/// What takes descriptors, without any connection or flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// How many shards there are to be.
+    pub shards: usize,
+    /// How many sockets each of them listens on.
+    pub sockets: usize,
+    /// Whether there is an admin endpoint.
+    pub admin: bool,
+    /// Whether there is an access log.
+    pub access_log: bool,
+}
+
+/// Descriptors that connections and flows leave alone, for the admin endpoint, lists, and looking up names: a flood must not
+/// keep an operator from finding out, or from ending it.
+const DESCRIPTORS_KEPT: u64 = 24;
+
+/// Where those begin: the kernel gives the lowest number that is free (open(2)).
+static KEPT_FROM: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// What stands in the way.
 #[derive(Debug, thiserror::Error)]
@@ -73,16 +104,16 @@ pub enum HostError {
     Uring(io::Error),
 }
 
-/// Checks that so many shards, with so many listening sockets each, can run here, and raises the limits of descriptors and
+/// Checks that all this can run here, and raises the limits of descriptors and
 /// locked memory as far as possible.
 ///
 /// # Errors
 ///
 /// One that names what is in the way and how to mend it.
-pub fn check(shards: usize, sockets: usize) -> Result<(), HostError> {
+pub fn check(needs: Needs) -> Result<(), HostError> {
     check_kernel()?;
     raise_memlock()?;
-    check_descriptors(shards, sockets)?;
+    check_descriptors(needs)?;
     check_uring()
 }
 
@@ -93,17 +124,27 @@ pub(crate) fn check_kernel() -> Result<String, HostError> {
     Ok(release)
 }
 
-/// Raises the limit of descriptors, and returns it if it holds so many shards: glommio panics where it cannot open one.
-pub(crate) fn check_descriptors(shards: usize, sockets: usize) -> Result<u64, HostError> {
-    let (limit, needed) = (raise_descriptor_limit(), descriptors(shards, sockets));
+/// Raises the limit of descriptors, and returns it if it holds all this: glommio panics where it cannot open one.
+pub(crate) fn check_descriptors(needs: Needs) -> Result<u64, HostError> {
+    let (limit, needed) = (raise_descriptor_limit(), descriptors(needs));
     if limit < needed {
         return Err(HostError::Descriptors {
             limit,
             needed,
-            shards,
+            shards: needs.shards,
         });
     }
+    // Where there is no room for both, what has to run comes first.
+    let kept_from = (limit.saturating_sub(DESCRIPTORS_KEPT)).max(needed);
+    KEPT_FROM.store(kept_from, Ordering::Relaxed);
     Ok(limit)
+}
+
+/// Whether a new descriptor is one of those kept for other things than connections and flows, or so many below them.
+pub(crate) fn is_kept(descriptor: &impl AsFd, below: u64) -> bool {
+    // Not negative, as it is open.
+    let number = u64::from(descriptor.as_fd().as_raw_fd().unsigned_abs());
+    number.saturating_add(below) >= KEPT_FROM.load(Ordering::Relaxed)
 }
 
 /// Whether the kernel gives a ring.
@@ -117,9 +158,19 @@ pub(crate) fn check_uring() -> Result<(), HostError> {
     })
 }
 
-/// The descriptors that so many shards with so many listening sockets each take, without any connection or flow.
-pub fn descriptors(shards: usize, sockets: usize) -> u64 {
-    DESCRIPTORS_PROCESS + (DESCRIPTORS_SHARD + sockets as u64) * shards as u64
+/// The descriptors that all this takes.
+pub fn descriptors(needs: Needs) -> u64 {
+    let Needs {
+        shards,
+        sockets,
+        admin,
+        access_log,
+    } = needs;
+    let of = |there_is: bool, count: u64| if there_is { count } else { 0 };
+    DESCRIPTORS_PROCESS
+        + (DESCRIPTORS_SHARD + sockets as u64) * shards as u64
+        + of(admin, DESCRIPTORS_ADMIN)
+        + of(access_log, DESCRIPTORS_ACCESS_LOG)
 }
 
 /// Why an executor could not start, or ended.

@@ -25,17 +25,30 @@
 //! (`shard::locality`).
 //!
 //! With `--admin`, one more thread, with an executor of its own, tells over HTTP what the shards have counted
-//! (`admin`). It says nothing to them, and yields the CPU to them.
+//! (`admin`). It yields the CPU to them, and says nothing to them; only for the busiest clients it has the coordinator ask
+//! them, once a second at most, and they go round their connections and flows (`shard::census`).
 //!
 //! `glommproxy top` asks that endpoint ([`top`]).
 //!
 //! With `--access-log`, a thread of its own writes a line for each connection and flow that has ended ([`access_log`]).
 //!
 //! A shard's lifeline, one end of a socket pair held until its thread ends, tells the coordinator that it listens, and
-//! later that it is gone. Half a service is none: the process ends, and its supervisor starts it again.
+//! later that it is gone. Half a service is none: the process ends, and its supervisor starts it again. So it does after a
+//! panic in any other thread; only one that is of a single connection, flow or request ends no more than that ([`panics`]).
 //!
 //! `check` and `demo` are not the proxy: [`check`] asks what start-up asks, without an executor, and [`demo`] starts the
 //! proxy in a network namespace of its own.
+//!
+//! # Privileges
+//!
+//! Once all threads are there, each has only the capabilities that its work needs, none can open files that are not on the
+//! list, and none can make system calls that are not ([`sandbox`]; the README has the tables). Landlock comes first, while
+//! there is one thread; a thread drops its capabilities as it begins; the seccomp filter comes last, for all threads at once,
+//! right before the process is ready. Executors have no pools of threads, which could not drop anything.
+//!
+//! Whatever needs a new file or a new system call needs a new line in `sandbox::files` or `sandbox::calls`. `dmesg` tells of
+//! what is refused. System calls that carry messages have no conditions on their arguments there, as the kernel then answers
+//! from a table, without running the filter.
 //!
 //! # The end
 //!
@@ -51,7 +64,8 @@
 //! Sockets do not go through glommio's own types, which cost several system calls for each accept and a ring submission
 //! for each wait. Each shard keeps them in one edge-triggered epoll instance, and a driver task wakes the tasks that wait
 //! (`shard::readiness`). While traffic flows the driver sleeps in `epoll_wait`; in silence it sleeps in glommio's ring,
-//! which waits for the epoll instance itself. The gap between events decides.
+//! which waits for the epoll instance itself. The gap between events decides: 20 datagrams a second are still traffic, as a
+//! sleep in the ring costs ten system calls. Deadlines can be 0.1 s late by it; commands come with a bell (`eventfd`).
 //!
 //! # The path of a byte over TCP
 //!
@@ -89,24 +103,29 @@
 //! | waiting for it, for the server | `--header-timeout`, `--connect-timeout` |
 //! | looking up a server's name | 10 s, on a thread of its own, one a name; 256 names a flag |
 //! | rules for servers' former addresses | those of the last 8 changes |
-//! | a TCP direction that the far side does not read | 64 KiB, or one pipe (1 MiB) |
+//! | a TCP direction that the far side does not read | 64 KiB, or one pipe (1 MiB), and the kernel's buffers of its two sockets (`tcp_rmem`, `tcp_wmem`) |
+//! | a TCP peer that answers no probe; that acknowledges nothing | 150 s; as the kernel says, or `--idle-timeout` |
 //! | pipes of a shard | 256, of which 64 are kept when idle |
-//! | UDP flows, and peers bound to clients | `--max-flows` each; never-answered ones go first |
-//! | TCP connections | `--max-connections`; further ones wait in the backlog |
+//! | UDP flows, and peers bound to clients | `--max-flows` each; never-answered ones go first, then those whose client has not spoken since |
+//! | new flows of a batch while a listener's receive buffer is half full | 2 |
+//! | TCP connections | `--max-connections`; those without a header make room, further ones wait in the backlog |
 //! | connections and flows of a client, new ones a second | `--max-connections-per-client`, `--new-connections-per-second` |
 //! | clients whose new connections are remembered | 131,072 a second; those beyond are let in |
 //! | a TCP connection without a byte | `--idle-timeout` |
-//! | one turn: accepts, bytes of a TCP direction (or rounds), replies of a flow, expiries, connections ended by a list or the clock | 64, 512 KiB (8), 32, 256, 64 |
+//! | one turn: accepts, bytes of a TCP direction (or rounds), replies of a flow, expiries, connections ended by a list or the clock, connections or flows counted | 64, 512 KiB (8), 32, 256, 64, 1024 |
 //! | datagrams of one piece, bytes of one; each of the datagrams counted above may be a piece | 64, 64 KiB |
 //! | listening ports | 4096 |
+//! | descriptors | RLIMIT_NOFILE, its hard limit; connections and flows leave 24 of them alone, for the admin endpoint and the lists |
 //! | addresses and ports redirected to a UDP listener | 1024, those without flows make room |
 //! | connections to the admin endpoint, a request's head, its time | 32 (the oldest goes), 8 KiB and 64 lines, 10 s |
+//! | clients in a count of what each has moved, in an answer | 65,536 of a shard (those that moved the most stay), 1000 |
 //! | log lines of one kind that repeat with every datagram or refusal | one a second and shard, with a count |
 //! | log lines waiting for a slow reader | 16,384, further ones are lost |
 //! | lines of the access log waiting for a slow disk | 16,384, further ones are lost and counted |
 //! | a TLV's text in a log line | 255 bytes, escaped |
-//! | a list | 64 MiB, 1,000,000 prefixes |
-//! | the end | `--drain-timeout` |
+//! | a list | 64 MiB, 1,000,000 prefixes; from a pipe, 10 s of silence |
+//! | reading a list that never rests; SIGHUP | 5 times a second, and a fifth of a CPU unless that is less than every 2 s |
+//! | the end; then, telling the access log what it cuts | `--drain-timeout`; 1 s |
 //! | connections accepted from a listener before it is closed | 4096 |
 //! | instances of a network namespace that can be taken over | 64 |
 //!
@@ -120,12 +139,21 @@
 //!   because the thread had to wait for a CPU, and when another executor's wake-up has just come in. So that timer is out
 //!   of reach (`shard::PREEMPT`; the driver gives timers and channels their turn), and the coordinator wakes shards again
 //!   after it has spoken to them (`coordinator::shards`).
-//! - A panic on an executor leaks the futures of its other tasks. Nothing may rely on their being dropped.
+//! - A panic on an executor leaks the futures of its other tasks. Nothing may rely on their being dropped. A panic in a
+//!   session or flow does not come so far: it is caught within the task ([`panics`]).
 //!
 //! # Unsafe code
 //!
 //! All of it is under `sys`: `recvmmsg`/`sendmmsg`, some socket options, the reuseport BPF program, the descriptors that
-//! systemd passes, what glommio's ring needs, and the namespace of `demo`.
+//! systemd passes, what glommio's ring needs, putting a seccomp filter into force, and the namespace of `demo`. Its page lists every
+//! block, what has to hold there, and how that is tested.
+//!
+//! # Dependencies
+//!
+//! `cargo tree --edges normal` has 122 crates, this one and macros included; 64 of them are glommio and what it needs. Each that is
+//! named in `Cargo.toml` has its reason there, and no more features than are used. `.ci/deny.toml` says which licences and
+//! sources there may be, which crates may be there twice (glommio 0.9.0 needs older ones), and which advisories are known
+//! and do not concern us.
 
 #![cfg_attr(test, allow(clippy::expect_used))]
 
@@ -146,7 +174,9 @@ pub mod limits;
 mod listen;
 pub mod logging;
 pub mod metrics;
+pub mod panics;
 pub mod routing;
+pub mod sandbox;
 mod shard;
 pub mod subnets;
 mod sys;

@@ -1,5 +1,7 @@
 //! Log lines: what they say of a connection, how many there are, and where they go.
 
+mod filter;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::env;
@@ -12,9 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use glommio::timer::Timer;
-use tracing::{debug, trace, warn};
+use tracing::{Level, debug, error, info, trace, warn};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
 
 use crate::access_log::Entry;
 use crate::addr::{ClientAddr, ListenAddr, PeerAddr};
@@ -37,32 +42,37 @@ pub struct Log(Option<WorkerGuard>);
 pub fn init(format: Option<LogFormat>, verbosity: Verbosity) -> Log {
     let format = chosen(format);
     let level = match verbosity {
-        Verbosity::Quiet => "info",
-        Verbosity::Errors => "debug",
-        Verbosity::All => "trace",
+        Verbosity::Quiet => Level::INFO,
+        Verbosity::Errors => Level::DEBUG,
+        Verbosity::All => Level::TRACE,
     };
     // Libraries only get to warn: their details are no news of connections.
-    let by_verbosity = || EnvFilter::new(format!("warn,glommproxy={level}"));
+    let by_verbosity = Targets::new()
+        .with_default(Level::WARN)
+        .with_target("glommproxy", level);
     // RUST_LOG says it all if it is there.
-    let (filter, refused) = match env::var(EnvFilter::DEFAULT_ENV).map(EnvFilter::try_new) {
-        Ok(Ok(filter)) => (filter, None),
-        Ok(Err(error)) => (by_verbosity(), Some(error)),
-        Err(_) => (by_verbosity(), None),
+    let (filter, refused) = match env::var_os("RUST_LOG").map(|value| filter::parse(&value)) {
+        Some(Ok(Some(filter))) => (filter, None),
+        Some(Err(error)) => (by_verbosity, Some(error)),
+        Some(Ok(None)) | None => (by_verbosity, None),
     };
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(LINES_MAX)
         .finish(io::stdout());
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_target(false);
-    match format {
-        LogFormat::Text => lines.with_ansi(io::stdout().is_terminal()).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Text => lines.with_ansi(io::stdout().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter)
+        .init();
     if let Some(error) = refused {
-        warn!(%error, "RUST_LOG is ignored: want something like glommproxy=debug");
+        warn!(%error, "RUST_LOG is ignored: want levels and modules, as in warn,glommproxy=debug");
     }
     Log(Some(guard))
 }
@@ -265,6 +275,25 @@ impl RateLimited {
         }
     }
 
+    /// A line of every level about a connection or datagram.
+    pub(crate) fn error(&self, subject: &Subject, message: &'static str, error: &dyn fmt::Display) {
+        let repeated = || {
+            let subject = subject.clone();
+            move |count| event!(error, &subject, None, count, "{message} (repeated)")
+        };
+        if self.admit(repeated) {
+            event!(error, subject, Some(error), "{message}");
+        }
+    }
+
+    /// Good news of the shard itself.
+    pub(crate) fn info(&self, listener: usize, message: &'static str) {
+        let repeated = || move |count: u64| info!(listener, count, "{message} (repeated)");
+        if self.admit(repeated) {
+            info!(listener, "{message}");
+        }
+    }
+
     /// A line of every level about the shard itself.
     pub(crate) fn warn(&self, listener: usize, message: &'static str, error: &io::Error) {
         let repeated = || move |count: u64| warn!(listener, count, "{message} (repeated)");
@@ -305,7 +334,9 @@ mod tests {
     #[test]
     fn without_a_log_of_connections_no_details_are_read() {
         let header = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x07\x02\x00\x04game";
-        let Ok(Decoded::Complete { header, .. }) = decode(header, Transport::Stream) else {
+        let Ok(Decoded::Complete { header, .. }) =
+            decode(header, Transport::Stream).and_then(Decoded::check)
+        else {
             panic!("no whole header");
         };
         assert!(!header.tlvs.is_empty());

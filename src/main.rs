@@ -6,15 +6,10 @@ use std::process::ExitCode;
 
 use glommproxy::config::{self, Config, Startup};
 use glommproxy::coordinator::Inherited;
-use glommproxy::{capabilities, check, coordinator, demo, logging, systemd, top};
+use glommproxy::sandbox::Sandbox;
+use glommproxy::{capabilities, check, coordinator, demo, logging, panics, systemd, top};
 
 fn main() -> ExitCode {
-    if env::args_os().nth(1).is_some_and(|word| word == "top") {
-        return match top::run(env::args_os().skip(2), |name| env::var_os(name)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error),
-        };
-    }
     capabilities::take_permitted();
     // Before anything else is opened.
     let sockets = match systemd::sockets() {
@@ -30,17 +25,23 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         },
         Ok(Startup::Demo) => show(),
+        Ok(Startup::Top { admin, once }) => match top::run(admin, once) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
         Ok(Startup::Print(text)) => print(&text),
         Err(error) => fail(&error),
     }
 }
 
 fn run(config: &Config, sockets: Inherited) -> ExitCode {
-    let log = logging::init(config.log_format, config.verbosity);
+    let sandbox = Sandbox::enter(config);
+    let log = sandbox.aside(|| logging::init(config.log_format, config.verbosity));
+    panics::install();
     if !config.ignored.is_empty() {
         tracing::warn!(words = ?config.ignored, "these words mean nothing, here as in go-mmproxy");
     }
-    let result = coordinator::run(config, sockets);
+    let result = coordinator::run(config, sockets, sandbox);
     drop(log);
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,13 @@
 //! Counters. Each shard has its own, which it alone writes; anybody may read them at any time.
 
+mod clients;
 mod header_errors;
 mod histogram;
 mod list;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use self::clients::{Tally, Traffic};
 pub use self::header_errors::HeaderErrorKinds;
 pub use self::histogram::{DialScale, Distribution, Histogram, Scale, SessionScale};
 pub use self::list::ListMetrics;
@@ -59,10 +61,14 @@ pub struct TcpMetrics {
     pub refused: RefusedClients,
     /// Ended because there was no connection to the server.
     pub dial_errors: Counter,
+    /// Ended by a panic: a bug.
+    pub panics: Counter,
     /// Relays ended because a new list denies their client.
     pub ended_denied: Counter,
     /// Relays ended because nothing passed for `--idle-timeout`.
     pub ended_idle: Counter,
+    /// Relays that the end of the process ended. Those that it did not wait for are just not closed.
+    pub ended_cut: Counter,
     /// Times that accepting paused because `--max-connections` was reached, and connections waited.
     pub full_pauses: Counter,
     /// Connections to the server from the client's address, but not its port.
@@ -106,8 +112,19 @@ pub struct UdpMetrics {
     pub refused: RefusedClients,
     /// Dropped because the process drains, and their client had no flow.
     pub refused_draining: Counter,
+    /// Dropped because more came than could be served, and their client had no flow.
+    pub refused_overload: Counter,
+    /// Lost because a listener's receive buffer was full. A piece of several that would have been received whole counts for
+    /// one, here and below.
+    pub lost_upstream: Counter,
+    /// Lost because the receive buffer of a flow's socket was full.
+    pub lost_downstream: Counter,
     /// Flows ended because a new list denies their client.
     pub ended_denied: Counter,
+    /// Flows that the end of the process ended. Those that it did not wait for are just not closed.
+    pub ended_cut: Counter,
+    /// Panics while a datagram or flow was at work, which ended it: bugs.
+    pub panics: Counter,
     /// Dropped because no socket could be had for their flow.
     pub dial_errors: Counter,
     /// Errors on the way to the server, most of them "connection refused": nobody listens there.

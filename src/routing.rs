@@ -47,18 +47,21 @@ mod error;
 mod install;
 mod kernel;
 mod message;
+mod need;
 mod netlink;
 mod plan;
 mod ports;
 mod rule;
 mod slot;
+mod table;
 mod way;
 
 pub use check::{RouteCheck, check};
 pub use error::{RouteWarning, RoutingError};
 pub use install::{InstalledRoutes, install, rehearse};
-pub use plan::{ReservedTable, RoutePlan, RouteTable};
+pub use plan::RoutePlan;
 pub use rule::Family;
+pub use table::{ReservedTable, RouteTable};
 pub use way::ServerElsewhere;
 
 use std::io;

@@ -4,6 +4,7 @@
 //! ends, which it only does when told to, or broken.
 
 pub(crate) mod admission;
+pub(crate) mod census;
 pub(crate) mod deadline;
 pub(crate) mod drain;
 mod lifeline;
@@ -15,6 +16,7 @@ pub(crate) mod roster;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,9 +26,11 @@ use futures_lite::future::or;
 use glommio::channels::shared_channel::SharedReceiver;
 use glommio::sync::Gate;
 use glommio::timer::Timer;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use self::admission::Admission;
+use self::census::{Census, Count, Desk};
+use self::deadline::within;
 use self::drain::{Acceptor, Drain, Draining};
 use self::lists::{InitialLists, Lists};
 use self::locality::Locality;
@@ -39,9 +43,10 @@ use crate::destination::Destinations;
 use crate::limits::Limits;
 use crate::listen::Listener;
 use crate::metrics::ShardMetrics;
+use crate::sandbox::Keep;
 use crate::subnets::SubnetSet;
 use crate::tcp::pipes::PipePool;
-use crate::tcp::{self, AcceptLimits, PAGES_LEN, Tcp, TcpListener};
+use crate::tcp::{self, AcceptLimits, LateResets, Lobby, PAGES_LEN, Shortage, Tcp, TcpListener};
 use crate::transparent::Dialer;
 use crate::trust::Trust;
 use crate::udp::{Udp, UdpSettings};
@@ -57,12 +62,19 @@ const RING_DEPTH: usize = 64;
 /// 10 ms, on a busy host, shards slept with work in their hands, and some for ever.
 pub(crate) const PREEMPT: Duration = Duration::from_secs(24 * 3600);
 
+/// How many threads an executor has for calls that block: none, as nothing here makes such calls through glommio. They
+/// could not drop their capabilities either.
+pub(crate) const NO_POOL: PoolPlacement = PoolPlacement::Custom(Vec::new());
+
 /// When an executor is woken after another has woken it: see [`stay_awake`].
 const WAKE_AFTER: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(50),
     Duration::from_millis(200),
 ];
+
+/// How long the end may take to note what it cuts. A hundred thousand connections take less.
+const CUT_MAX: Duration = Duration::from_secs(1);
 
 /// Memory that glommio registers with each ring and accounts to RLIMIT_MEMLOCK; a shard uses little of it.
 const IO_MEMORY: usize = 64 << 10;
@@ -80,6 +92,7 @@ pub(crate) struct Blueprint {
     /// Whether the kernel may redirect traffic to the listeners (`--listen-transparent`).
     pub(crate) listen_transparent: bool,
     pub(crate) dialer: Dialer,
+    pub(crate) late_resets: Arc<LateResets>,
     pub(crate) lists: InitialLists,
     /// Whether headers choose the target (`--dynamic-destination`).
     pub(crate) dynamic_destination: bool,
@@ -101,6 +114,10 @@ pub(crate) struct Blueprint {
     pub(crate) shards: usize,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) access_log: Option<AccessLog>,
+    /// The capabilities that its thread keeps.
+    pub(crate) keep: Keep,
+    /// Rung (eventfd(2)) when there are commands: the shard may not look at its channel for some time otherwise.
+    pub(crate) bell: Arc<OwnedFd>,
     /// Gets a byte when the shard listens, one for each command, and the end when it is gone, however that happened.
     pub(crate) lifeline: UnixStream,
 }
@@ -115,6 +132,8 @@ pub(crate) enum Command {
     Deny(Arc<SubnetSet>),
     /// The addresses of the servers from now on, one for each frontend.
     Retarget(Arc<[Targets]>),
+    /// Count what each client has moved.
+    Count(Count),
     /// Take no new clients, and end when the last ones have left.
     Drain(Draining),
     /// Nothing, but to answer. Repeated until the shard does, since it can sleep through any command.
@@ -151,10 +170,12 @@ pub(crate) fn spawn(
         .ring_depth(RING_DEPTH)
         .io_memory(IO_MEMORY)
         .preempt_timer(PREEMPT)
+        .blocking_thread_pool_placement(NO_POOL)
         .spawn(move || run(blueprint, commands))
 }
 
 async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<(), ShardError> {
+    blueprint.keep.apply();
     let readiness = Readiness::new().map_err(ShardError::Readiness)?;
     let lists = Rc::new(Lists::new(blueprint.lists, blueprint.keep_denied));
     let destinations = Rc::new(Destinations::new(
@@ -174,6 +195,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
     let mut acceptors = Vec::new();
     let mut tcp_listeners = Vec::new();
     let mut udp_sockets = Vec::new();
+    let mut roster = None;
     for Listener { frontend, tcp, udp } in blueprint.listeners {
         let frontend = Rc::new(ShardFrontend::from(frontend));
         for socket in tcp {
@@ -191,6 +213,13 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
         None => Locality::fixed(),
     });
     if !tcp_listeners.is_empty() {
+        roster = Roster::start(
+            &lists,
+            blueprint.idle_timeout,
+            blueprint.admin.is_some() || blueprint.access_log.is_some(),
+            &readiness,
+            blueprint.index,
+        );
         let tcp = Rc::new(Tcp {
             readiness: readiness.clone(),
             dialer: blueprint.dialer.clone(),
@@ -198,12 +227,15 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             destinations: Rc::clone(&destinations),
             trust: blueprint.trust,
             places: limits.places,
+            lobby: Lobby::default(),
+            shortage: Shortage::default(),
+            late_resets: Arc::clone(&blueprint.late_resets),
             admission: Rc::new(Admission::new(
                 Rc::clone(&lists),
                 limits.tcp,
                 "connection refused",
             )),
-            roster: Roster::start(&lists, blueprint.idle_timeout, &readiness, blueprint.index),
+            roster: roster.clone(),
             header_timeout: blueprint.header_timeout,
             connect_timeout: blueprint.connect_timeout,
             pages: RefCell::new(glommio::allocate_dma_buffer(PAGES_LEN)),
@@ -224,6 +256,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             });
         }
     }
+    let desk = Rc::new(Desk::new(!udp_sockets.is_empty()));
     let mut serving_udp = None;
     if !udp_sockets.is_empty() {
         let settings = UdpSettings {
@@ -242,15 +275,35 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             shards: blueprint.shards,
             close_after: blueprint.close_after,
             metrics: Arc::clone(&blueprint.metrics),
-            access_log: blueprint.access_log,
+            access_log: blueprint.access_log.clone(),
             listener: blueprint.index,
             transparent: blueprint.listen_transparent,
             drain: Rc::clone(&drain),
+            desk: Rc::clone(&desk),
         };
         let udp = Udp::new(settings, udp_sockets).map_err(ShardError::Watch)?;
         serving_udp = Some(glommio::spawn_local(udp.run()));
     }
+    let bell = readiness
+        .watch_input(blueprint.bell)
+        .map_err(ShardError::Watch)?;
+    let heard = readiness.clone();
+    glommio::spawn_local(async move {
+        loop {
+            bell.readable().await;
+            // It stays readable, and each ring is an event of its own.
+            bell.drained();
+            heard.want_turn();
+        }
+    })
+    .detach();
     let metrics = blueprint.metrics;
+    let census = Census {
+        roster,
+        desk,
+        readiness: readiness.clone(),
+    };
+    let cut_metrics = blueprint.access_log.is_some().then(|| Arc::clone(&metrics));
     lifeline::hold(blueprint.lifeline);
     lifeline::tell();
     // A task of its own, not merely a future: glommio 0.9 keeps a waker each time a channel is polled, and counts them
@@ -266,7 +319,13 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
         Ok(())
     });
     let broken = async { Err(ShardError::Wait(driver.await)) };
-    let obeyed = obey(commands, &lists, &frontends, &drain);
+    let obeyed = async {
+        obey(commands, &lists, &frontends, &drain, &census).await?;
+        if let Some(metrics) = cut_metrics {
+            within(CUT_MAX, cut(&census, &drain, &metrics)).await;
+        }
+        Ok(())
+    };
     or(obeyed, or(drained, broken)).await
 }
 
@@ -276,6 +335,7 @@ async fn obey(
     lists: &Lists,
     frontends: &[Rc<ShardFrontend>],
     drain: &Drain,
+    census: &Census,
 ) -> Result<(), ShardError> {
     let commands = commands.connect().await;
     loop {
@@ -288,6 +348,7 @@ async fn obey(
                     frontend.targets.set(*targets);
                 }
             }
+            Some(Command::Count(count)) => census.begin(count),
             Some(Command::Drain(draining)) => drain.begin(draining),
             Some(Command::Nudge) => {}
             Some(Command::Stop) => return Ok(()),
@@ -295,6 +356,18 @@ async fn obey(
         }
         stay_awake();
         lifeline::tell();
+    }
+}
+
+/// Ends what is left, so that the access log has it.
+async fn cut(census: &Census, drain: &Drain, metrics: &ShardMetrics) {
+    stay_awake();
+    drain.cut();
+    if let Some(roster) = &census.roster {
+        roster.cut(&census.readiness).await;
+    }
+    while metrics.udp.flows_opened.get() > metrics.udp.flows_closed.get() {
+        census.readiness.pause().await;
     }
 }
 

@@ -1,10 +1,13 @@
 //! TCP on one shard: accept, then a session for each connection.
 
 pub(crate) mod half;
+mod late_reset;
+mod lobby;
 pub(crate) mod pipes;
 mod preface;
 mod relay;
 mod session;
+mod shortage;
 
 use std::cell::RefCell;
 use std::io;
@@ -15,13 +18,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::sync::Gate;
-use glommio::timer::Timer;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with, getsockname};
 use socket2::Socket;
 
+pub(crate) use self::late_reset::LateResets;
+pub(crate) use self::lobby::Lobby;
 use self::pipes::PipePool;
+pub(crate) use self::shortage::Shortage;
 use crate::access_log::AccessLog;
 use crate::addr::{ListenAddr, PeerAddr, ShardFrontend};
 use crate::destination::Destinations;
@@ -67,6 +72,9 @@ pub(crate) struct Tcp {
     pub(crate) destinations: Rc<Destinations>,
     pub(crate) trust: Trust,
     pub(crate) places: Places,
+    pub(crate) lobby: Lobby,
+    pub(crate) shortage: Shortage,
+    pub(crate) late_resets: Arc<LateResets>,
     pub(crate) admission: Rc<Admission>,
     /// If there is something that ends relays.
     pub(crate) roster: Option<Rc<Roster>>,
@@ -92,22 +100,43 @@ pub(crate) struct TcpListener {
 
 /// Accepts connections for as long as the shard lives.
 pub(crate) async fn accept(tcp: Rc<Tcp>, listener: Rc<TcpListener>, gate: Gate) {
+    let mut was_exhausted = false;
     loop {
         listener.socket.readable().await;
         match accept_some(&tcp, &listener, &gate) {
-            Ok(()) => {}
+            Ok(()) => {
+                if was_exhausted {
+                    was_exhausted = false;
+                    let message = "accepting connections again";
+                    tcp.limits.resumed.info(tcp.listener, message);
+                }
+            }
             Err(Pause::Exhausted(error)) => {
                 tcp.metrics.tcp.accept_pauses.increment();
-                let message = "cannot accept connections, pausing";
-                tcp.limits.paused.warn(tcp.listener, message, &error);
-                Timer::new(ACCEPT_PAUSE).await;
+                if !was_exhausted {
+                    was_exhausted = true;
+                    let message = "cannot accept connections, pausing";
+                    tcp.limits.paused.warn(tcp.listener, message, &error);
+                }
+                // One descriptor to accept with, and one to dial with.
+                let has_room = tcp.lobby.make_room() && tcp.lobby.make_room();
+                if !has_room {
+                    tcp.readiness.rest(ACCEPT_PAUSE).await;
+                }
             }
             Err(Pause::Full) => {
+                if tcp.lobby.make_room() {
+                    let message = "connections without a header make room for others";
+                    let error = io::Error::other("--max-connections is reached");
+                    tcp.limits.room.warn(tcp.listener, message, &error);
+                    tcp.readiness.pause().await;
+                    continue;
+                }
                 tcp.metrics.tcp.full_pauses.increment();
                 let message = "connections wait for others to end";
                 let error = io::Error::other("--max-connections is reached");
                 tcp.limits.full.warn(tcp.listener, message, &error);
-                Timer::new(FULL_PAUSE).await;
+                tcp.readiness.rest(FULL_PAUSE).await;
             }
         }
         // Sessions have been spawned, and there may be more connections.
@@ -131,14 +160,26 @@ pub(crate) struct AcceptLimits {
     refused: RateLimited,
     paused: RateLimited,
     full: RateLimited,
+    resumed: RateLimited,
+    panicked: RateLimited,
+    room: RateLimited,
 }
 
 /// Why accepting has to rest.
 enum Pause {
-    /// Descriptors or memory have run out: EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2)).
+    /// Descriptors, but for those that are kept, or memory have run out: EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2)).
     Exhausted(io::Error),
     /// `--max-connections` is reached, and connections wait.
     Full,
+}
+
+/// A connection, and what has been taken for it.
+struct Accepted {
+    connection: OwnedFd,
+    /// For the connection to the server, while descriptors are short.
+    reserve: Option<OwnedFd>,
+    place: Place,
+    peer: PeerAddr,
 }
 
 /// Accepts what has come, up to a limit.
@@ -156,10 +197,19 @@ fn accept_some(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Gate) -> Result<(),
             socket.drained();
             return Ok(());
         };
+        // It cannot be accepted to find out.
+        let reserve = tcp.shortage.ask(socket).map_err(Pause::Exhausted)?;
         match acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((connection, addr)) => {
+                tcp.shortage.look_at(&connection);
                 if let Some(addr) = addr.and_then(|addr| SocketAddr::try_from(addr).ok()) {
-                    admit(tcp, frontend, connection, place, PeerAddr::new(addr), gate);
+                    let accepted = Accepted {
+                        connection,
+                        reserve,
+                        place,
+                        peer: PeerAddr::new(addr),
+                    };
+                    admit(tcp, frontend, accepted, gate);
                 }
             }
             Err(Errno::AGAIN) => {
@@ -184,14 +234,13 @@ fn has_waiting(socket: &Watched<Arc<Socket>>) -> bool {
 }
 
 /// Begins a session, if the peer may have one.
-fn admit(
-    tcp: &Rc<Tcp>,
-    frontend: &Rc<ShardFrontend>,
-    connection: OwnedFd,
-    place: Place,
-    peer: PeerAddr,
-    gate: &Gate,
-) {
+fn admit(tcp: &Rc<Tcp>, frontend: &Rc<ShardFrontend>, accepted: Accepted, gate: &Gate) {
+    let Accepted {
+        connection,
+        reserve,
+        place,
+        peer,
+    } = accepted;
     let mut listen_addr = frontend.listen;
     if tcp.transparent
         && let Some(addr) = local_addr(&connection)
@@ -199,7 +248,7 @@ fn admit(
         // Where it was redirected from.
         listen_addr = ListenAddr(addr);
     }
-    let subject = Subject::new(tcp.listener, "tcp", listen_addr, peer);
+    let mut subject = Subject::new(tcp.listener, "tcp", listen_addr, peer);
     if !tcp.lists.allow(peer) {
         tcp.metrics.tcp.peers_refused.increment();
         let message = "connection refused: the peer is not in the allow list";
@@ -207,15 +256,17 @@ fn admit(
         return;
     }
     tcp.metrics.tcp.accepted.increment();
-    let (tcp, frontend) = (Rc::clone(tcp), Rc::clone(frontend));
-    let session = async move {
-        session::run(&tcp, &frontend, connection, subject).await;
-        drop(place);
-    };
     // The gate only refuses when the shard is about to end.
-    if let Ok(task) = gate.spawn(session) {
-        task.detach();
-    }
+    let Ok(pass) = gate.enter() else { return };
+    let (tcp, frontend) = (Rc::clone(tcp), Rc::clone(frontend));
+    // What the block captures it holds once. Arguments of an async function, and futures handed to `Gate::spawn`, would be
+    // there twice, for as long as the connection is open.
+    let session = async move {
+        session::run(&tcp, &frontend, connection, reserve, &mut subject).await;
+        drop(place);
+        drop(pass);
+    };
+    glommio::spawn_local(session).detach();
 }
 
 /// The local address of a connection, unmapped.
@@ -232,6 +283,9 @@ impl AcceptLimits {
             refused: RateLimited::new(),
             paused: RateLimited::new(),
             full: RateLimited::new(),
+            resumed: RateLimited::new(),
+            panicked: RateLimited::new(),
+            room: RateLimited::new(),
         }
     }
 }

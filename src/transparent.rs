@@ -16,11 +16,15 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::addr::{ClientAddr, ListenAddr, PeerAddr, Targets};
 use crate::config::SourcePort;
+use crate::host;
 use crate::sys::sockopt::IntOption;
 
 /// How soon a silent peer is probed, and how often: as Go does by default, so that a vanished peer is noticed as soon as
 /// with go-mmproxy.
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Probes without an answer after which a peer has vanished, whatever `net.ipv4.tcp_keepalive_probes` says.
+const KEEPALIVE_PROBES: u32 = 9;
 
 /// What the sockets towards the server have in common.
 #[derive(Clone, Debug)]
@@ -303,6 +307,9 @@ impl Dialer {
         let in_socket = |error| DialError::Socket { target, error };
         let socket = Socket::new(Domain::for_address(target), kind.nonblocking(), None)
             .map_err(in_socket)?;
+        if host::is_kept(&socket, 0) {
+            return Err(in_socket(Errno::MFILE.into()));
+        }
         if transparent {
             let set = if target.is_ipv4() {
                 Socket::set_ip_transparent_v4
@@ -335,14 +342,18 @@ impl DialError {
     }
 }
 
-/// What every TCP socket gets, on either side: no delay of small messages, and probes of silent peers. Sockets accepted
-/// from a listener inherit both from it (tcp(7)).
+/// What every TCP socket gets, on either side: no delay of small messages, and probes of silent peers. Sockets accepted from
+/// a listener inherit both from it (tcp(7)).
+///
+/// No TCP_USER_TIMEOUT: it also ends connections whose peer is there and has no room, as one has that pauses for minutes. That
+/// is for `--idle-timeout` to say.
 pub(crate) fn set_stream_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE),
+            .with_interval(KEEPALIVE)
+            .with_retries(KEEPALIVE_PROBES),
     )
 }
 

@@ -1,7 +1,7 @@
 //! How much of a PROXY header is believed: what the operator decides, beyond what the protocol does.
 
 use crate::addr::{ClientAddr, PeerAddr, SourceError};
-use crate::header::{Header, HeaderError, Origin};
+use crate::header::{Header, HeaderError, Origin, Unchecked};
 
 /// The operator's choices. The default is to want no checksum, and to believe no loopback source from elsewhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,18 +15,19 @@ pub struct Trust {
 // === impl Trust ===
 
 impl Trust {
-    /// Checks a header that keeps to the protocol, LOCAL and UNKNOWN included: a health check without a checksum would
-    /// find a service that its clients do not have.
+    /// Checks that a header keeps to the protocol and has what the operator wants. That goes for LOCAL and UNKNOWN, too: a
+    /// health check without a checksum would find a service that its clients do not have.
     ///
     /// # Errors
     ///
-    /// [`HeaderError::CrcMissing`], if a checksum is wanted.
+    /// Those of [`Unchecked::check`], and [`HeaderError::CrcMissing`] if a checksum is wanted.
     #[inline]
-    pub fn check(self, header: &Header<'_>) -> Result<(), HeaderError> {
+    pub fn check(self, header: Unchecked<'_>) -> Result<Header<'_>, HeaderError> {
+        let header = header.check()?;
         if self.requires_crc32c && !header.tlvs.has_crc32c() {
             return Err(HeaderError::CrcMissing);
         }
-        Ok(())
+        Ok(header)
     }
 
     /// The client of a header from this peer; none if the header is the peer's own.
@@ -62,7 +63,7 @@ mod tests {
             requires_crc32c,
             ..Trust::default()
         };
-        trust.check(&header)
+        trust.check(header).map(drop)
     }
 
     #[test]
@@ -79,6 +80,11 @@ mod tests {
         ];
         assert_eq!(checked(&with_crc, true), Ok(()));
         assert_eq!(checked(&with_crc, false), Ok(()));
+        with_crc[22] ^= 1;
+        for requires_crc32c in [true, false] {
+            let mismatch = checked(&with_crc, requires_crc32c).map_err(HeaderError::kind);
+            assert_eq!(mismatch, Err("crc_mismatch"));
+        }
         for bytes in without {
             assert_eq!(checked(bytes, true), Err(HeaderError::CrcMissing));
             assert_eq!(checked(bytes, false), Ok(()));

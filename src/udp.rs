@@ -4,10 +4,16 @@
 //! entry of the [`flow::FlowTable`] with one connected, spoofed socket.
 
 mod alarm;
+mod begin;
 pub mod binding;
+mod count;
 mod drain;
+mod end;
 pub mod flow;
 mod forward;
+mod limits;
+mod losses;
+mod mishap;
 mod mode;
 mod purge;
 mod redirect;
@@ -20,6 +26,7 @@ pub(crate) mod steer;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,7 +38,11 @@ use socket2::Socket;
 
 use self::alarm::Alarm;
 use self::binding::Downstream;
+use self::count::Counting;
 use self::flow::{Flow, FlowId, FlowTable, FrontendId};
+use self::limits::Limits;
+use self::losses::{Losses, QueueWatch};
+use self::mishap::AtWork;
 use self::mode::{Mode, SppBytes};
 use self::purge::Purge;
 pub(crate) use self::redirect::REDIRECTED_MAX;
@@ -43,18 +54,17 @@ use crate::addr::{PeerAddr, ShardFrontend};
 use crate::config::UdpHeader;
 use crate::destination::Destinations;
 use crate::limits::Permit;
-use crate::logging::{RateLimited, Subject};
+use crate::logging::Subject;
 use crate::metrics::ShardMetrics;
+use crate::panics;
 use crate::shard::admission::Admission;
+use crate::shard::census::Desk;
 use crate::shard::drain::{Drain, Draining};
 use crate::shard::lists::Lists;
 use crate::shard::readiness::{Readiness, ReadyQueue, Watched};
 use crate::sys::mmsg::{Destination, Inbox, LocalAddr, Outbox, Span};
 use crate::transparent::Dialer;
 use crate::trust::Trust;
-
-/// Flows that end before the datagrams of others get a turn.
-const EXPIRIES_MAX: usize = 256;
 
 /// What a shard's UDP is made of, beside its sockets.
 pub(crate) struct UdpSettings {
@@ -77,6 +87,7 @@ pub(crate) struct UdpSettings {
     /// Whether the kernel may redirect datagrams to the sockets (`--listen-transparent`).
     pub(crate) transparent: bool,
     pub(crate) drain: Rc<Drain>,
+    pub(crate) desk: Rc<Desk>,
 }
 
 /// A shard's UDP: its listening sockets, and the flows of all of them.
@@ -93,10 +104,15 @@ pub(crate) struct Udp {
     ready: Rc<ReadyQueue>,
     expiry: Alarm,
     purge: Purge,
+    counting: Option<Counting>,
     inbox: Inbox,
     outbox: Outbox,
-    /// Datagrams of the inbox that are admitted and not yet sent on.
+    /// The places of the inbox that have not been looked at, and the listener that filled them.
+    incoming: Range<usize>,
+    incoming_to: FrontendId,
+    /// Datagrams of the inbox that are admitted; so many of them have been sent on, or tried.
     admitted: Vec<Admitted>,
+    sent: usize,
     replies: Inbox,
     /// Where the replies in each place go.
     destinations: Vec<Destination>,
@@ -110,6 +126,9 @@ pub(crate) struct Udp {
     segments_downstream: SegmentLimit,
     /// The flows being served, of those that were ready.
     serving: VecDeque<FlowId>,
+    at_work: AtWork,
+    /// How many flows the batch in the inbox may still begin.
+    newcomers_left: usize,
     limits: Limits,
     /// What of the shard's draining has been heeded.
     draining: Option<Draining>,
@@ -121,6 +140,7 @@ struct UdpListener {
     exit: Exit,
     /// How many flows send their replies from here.
     flows: usize,
+    queue: QueueWatch,
 }
 
 /// The socket from which a frontend's replies leave.
@@ -145,6 +165,9 @@ struct FlowState {
     /// The latest header of Simple Proxy Protocol: replies begin with it.
     spp: Option<SppBytes>,
     silence: Silence,
+    losses: Losses,
+    /// When its sockets were asked for losses.
+    asked_at: Instant,
     bytes_upstream: u64,
     bytes_downstream: u64,
     opened_at: Instant,
@@ -155,22 +178,6 @@ struct FlowState {
 struct Admitted {
     flow: FlowId,
     payload: Span,
-}
-
-/// One for each line that may repeat with every datagram.
-struct Limits {
-    peer: RateLimited,
-    header: RateLimited,
-    unbound: RateLimited,
-    source: RateLimited,
-    destination: RateLimited,
-    dial: RateLimited,
-    port: RateLimited,
-    redirect: RateLimited,
-    evicted: RateLimited,
-    upstream: RateLimited,
-    downstream: RateLimited,
-    receive: RateLimited,
 }
 
 // === impl Udp ===
@@ -191,11 +198,13 @@ impl Udp {
         let listeners = sockets.into_iter().zip(0..);
         let listeners = listeners
             .map(|((frontend, socket), id)| {
+                let queue = QueueWatch::new(&*socket);
                 let socket = settings.readiness.watch_queued(socket, &arrived, id)?;
                 Ok(UdpListener {
                     frontend,
                     exit: Exit::Listener(socket),
                     flows: 0,
+                    queue,
                 })
             })
             .collect::<io::Result<_>>()?;
@@ -209,9 +218,13 @@ impl Udp {
             ready: Rc::default(),
             expiry: Alarm::default(),
             purge,
+            counting: None,
             inbox: Inbox::with_addresses(),
             outbox: Outbox::new(),
+            incoming: 0..0,
+            incoming_to: 0,
             admitted: Vec::new(),
+            sent: 0,
             replies: Inbox::of_payloads(),
             destinations: Vec::new(),
             reply_headers: Vec::new(),
@@ -219,6 +232,8 @@ impl Udp {
             segments_upstream: SegmentLimit::ANY,
             segments_downstream: SegmentLimit::ANY,
             serving: VecDeque::new(),
+            at_work: AtWork::Nothing,
+            newcomers_left: 0,
             limits: Limits::new(),
             draining: None,
         })
@@ -228,14 +243,11 @@ impl Udp {
     pub(crate) async fn run(mut self) {
         loop {
             self.work().await;
-            if self.expiry.is_ringing() {
-                self.expire();
+            if let Err(panic) = panics::catch(|| self.turn()) {
+                self.recover(panic);
             }
-            self.purge();
-            self.heed_drain();
-            self.forward();
-            self.reply();
             if self.is_drained() {
+                self.settings.desk.close();
                 return;
             }
             if self.has_work() {
@@ -245,12 +257,29 @@ impl Udp {
         }
     }
 
+    fn turn(&mut self) {
+        self.at_work = AtWork::Nothing;
+        self.purge();
+        self.heed_drain();
+        self.count();
+        self.cut();
+        self.forward();
+        self.reply();
+        // Behind the replies: where everything has stood still for a while, there may be some of a flow that seems idle.
+        if self.expiry.is_ringing() {
+            self.expire();
+        }
+    }
+
     fn has_work(&self) -> bool {
-        !self.arrived.is_empty()
+        self.is_interrupted()
+            || !self.arrived.is_empty()
             || !self.ready.is_empty()
             || self.expiry.is_ringing()
             || self.purge.is_due(&self.settings.lists)
             || self.drain_is_news()
+            || self.has_count()
+            || self.is_to_cut()
     }
 
     /// Waits until there is something to do.
@@ -264,47 +293,10 @@ impl Udp {
             self.expiry.register(cx);
             self.purge.register(cx);
             self.settings.drain.register(cx);
+            self.settings.desk.register(cx);
             Poll::Pending
         })
         .await;
-    }
-
-    fn expire(&mut self) {
-        let now = Instant::now();
-        for _ in 0..EXPIRIES_MAX {
-            let Some(flow) = self.flows.expire(now) else {
-                if self.mode.expire(now) {
-                    continue;
-                }
-                self.expiry.stop();
-                self.set_expiry(now);
-                return;
-            };
-            self.ended(&flow, "idle");
-        }
-        // The alarm goes on ringing: the others' turn first.
-    }
-
-    fn set_expiry(&self, now: Instant) {
-        let expiries = [self.flows.next_expiry(), self.mode.next_expiry()];
-        if let Some(at) = expiries.into_iter().flatten().min() {
-            self.expiry.set(at, now);
-        }
-    }
-
-    /// Notes the end of a flow that has been taken out.
-    fn ended(&mut self, flow: &Flow<FlowState>, reason: &'static str) {
-        self.listeners[flow.state.frontend as usize].flows -= 1;
-        let metrics = &self.settings.metrics.udp;
-        metrics.flows_closed.increment();
-        let duration = flow.state.opened_at.elapsed();
-        metrics.durations.observe(duration);
-        let bytes = [flow.state.bytes_upstream, flow.state.bytes_downstream];
-        let subject = self.subject_of(flow);
-        subject.closed(bytes[0], bytes[1], &reason);
-        if let Some(access_log) = &self.settings.access_log {
-            access_log.note(subject.entry(bytes, duration, reason.into()));
-        }
     }
 
     fn subject(&self, frontend: FrontendId, peer: PeerAddr) -> Subject {
@@ -348,27 +340,6 @@ impl Exit {
         match self {
             Self::Listener(socket) => socket,
             Self::Redirected(socket) => socket,
-        }
-    }
-}
-
-// === impl Limits ===
-
-impl Limits {
-    fn new() -> Self {
-        Self {
-            peer: RateLimited::new(),
-            header: RateLimited::new(),
-            unbound: RateLimited::new(),
-            source: RateLimited::new(),
-            destination: RateLimited::new(),
-            dial: RateLimited::new(),
-            port: RateLimited::new(),
-            redirect: RateLimited::new(),
-            evicted: RateLimited::new(),
-            upstream: RateLimited::new(),
-            downstream: RateLimited::new(),
-            receive: RateLimited::new(),
         }
     }
 }

@@ -18,6 +18,7 @@ use glommproxy::addr::{ClientAddr, PeerAddr};
 use glommproxy::config::{self, Startup};
 use glommproxy::coordinator::{self, Inherited};
 use glommproxy::header::{Decoded, Origin, Transport, decode, spp};
+use glommproxy::sandbox::Sandbox;
 use glommproxy::subnets::SubnetSet;
 use glommproxy::trust::Trust;
 use namespace::{TestResult, isolated};
@@ -117,15 +118,21 @@ fn decoding_allocates_nothing() {
                 panic!("no whole header: {}", bytes.escape_ascii());
             };
             assert_eq!(consumed, bytes.len());
-            if let Origin::Proxied { source, .. } = header.origin {
-                assert!(ClientAddr::believe(source, peer).is_ok());
-            }
+            let claimed = header.claimed_source();
             let trust = Trust {
                 requires_crc32c: true,
                 loopback_clients: true,
             };
-            assert_eq!(trust.check(&header).is_ok(), header.tlvs.has_crc32c());
-            assert!(trust.client(header.origin, peer).is_ok());
+            let wanted = trust.check(header).is_ok();
+            let Ok(header) = Trust::default().check(header) else {
+                panic!("no valid header: {}", bytes.escape_ascii());
+            };
+            assert_eq!(wanted, header.tlvs.has_crc32c());
+            if let Origin::Proxied { source, .. } = header.origin() {
+                assert_eq!(claimed, Some(source));
+                assert!(ClientAddr::believe(source, peer).is_ok());
+            }
+            assert!(trust.client(header.origin(), peer).is_ok());
             header.tlvs.iter().map(|tlv| tlv.value.len()).sum::<usize>()
         });
         assert_eq!(allocations, 0, "{}", bytes.escape_ascii());
@@ -150,6 +157,7 @@ fn waiting_and_refusing_allocate_nothing() {
             corrupted[at] ^= 0x55;
             assert_eq!(
                 allocations_in(|| decode(&corrupted, Transport::Stream)
+                    .and_then(Decoded::check)
                     .map_err(|error| error.kind())
                     .is_ok()),
                 0
@@ -223,7 +231,8 @@ fn relaying_a_datagram_allocates_nothing() -> TestResult {
             let Ok(Startup::Run(config)) = config::load(words, |_| None) else {
                 panic!("a good command line is refused");
             };
-            coordinator::run(&config, Inherited::default()).map_err(|error| error.to_string())
+            coordinator::run(&config, Inherited::default(), Sandbox::off())
+                .map_err(|error| error.to_string())
         });
         thread::spawn(move || {
             let mut buffer = [0; 2048];

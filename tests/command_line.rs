@@ -239,7 +239,7 @@ const BAD: &[(&str, &[&str], &str)] = &[
         r#"--admin "localhost" has no port"#,
     ),
     ("--quiet", &["-q=", "x"], r#"-q "" is neither"#),
-    ("--do-not-sandbox", &["-N=N"], r#"-N "N" is neither"#),
+    ("--no-sandbox", &["-N=N"], r#"-N "N" is neither"#),
     (
         "--help",
         &["--hepl"],

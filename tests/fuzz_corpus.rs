@@ -62,4 +62,5 @@ targets! {
     spp: "../fuzz/fuzz_targets/spp.rs";
     subnets: "../fuzz/fuzz_targets/subnets.rs";
     tlv_details: "../fuzz/fuzz_targets/tlv_details.rs";
+    udp_bindings: "../fuzz/fuzz_targets/udp_bindings.rs";
 }

@@ -73,6 +73,27 @@ fn the_units_are_understood() -> TestResult {
 }
 
 #[test]
+fn the_filter_lets_the_program_confine_itself() -> TestResult {
+    let text = fs::read_to_string(unit("glommproxy.service"))?;
+    // A later line has the last word.
+    let last = text
+        .lines()
+        .rfind(|line| line.starts_with("SystemCallFilter="));
+    let last: Vec<&str> = last.ok_or("no filter")?.split(['=', ' ']).skip(1).collect();
+    assert_eq!(
+        last,
+        [
+            "capset",
+            "seccomp",
+            "landlock_create_ruleset",
+            "landlock_add_rule",
+            "landlock_restrict_self",
+        ]
+    );
+    Ok(())
+}
+
+#[test]
 fn the_filter_lets_io_uring_pass() -> TestResult {
     let text = fs::read_to_string(unit("glommproxy.service"))?;
     let allowed = text

@@ -69,7 +69,7 @@ fn v2(client: SocketAddrV4, family_and_transport: u8) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use glommproxy::header::{Transport, decode};
+    use glommproxy::header::{Decoded, Transport, decode};
     use std::collections::HashSet;
 
     #[test]
@@ -88,9 +88,12 @@ mod tests {
             (clients.stream_header(HeaderVersion::V2), Transport::Stream),
             (clients.datagram_header(), Transport::Datagram),
         ] {
-            let decoded = decode(&header, transport);
-            let text = format!("{decoded:?}");
-            assert!(text.contains("10.0.0.7:200"), "{text}");
+            let decoded = decode(&header, transport).and_then(Decoded::check);
+            let Ok(Decoded::Complete { header, .. }) = decoded else {
+                panic!("{decoded:?}");
+            };
+            let origin = format!("{:?}", header.origin());
+            assert!(origin.contains("10.0.0.7:200"), "{origin}");
         }
     }
 }

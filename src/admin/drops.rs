@@ -6,7 +6,7 @@ use crate::metrics::{Counter, ShardMetrics};
 pub(super) type Of = fn(&ShardMetrics) -> &Counter;
 
 /// Protocol, reason, and what counts it.
-pub(super) const DROPPED: [([&str; 2], Of); 18] = [
+pub(super) const DROPPED: [([&str; 2], Of); 19] = [
     (["tcp", "peer_not_allowed"], |it| &it.tcp.peers_refused),
     (["tcp", "header"], |it| &it.tcp.header_errors),
     (["tcp", "source"], |it| &it.tcp.sources_refused),
@@ -28,5 +28,6 @@ pub(super) const DROPPED: [([&str; 2], Of); 18] = [
     }),
     (["udp", "client_over_rate"], |it| &it.udp.refused.over_rate),
     (["udp", "dial"], |it| &it.udp.dial_errors),
+    (["udp", "overload"], |it| &it.udp.refused_overload),
     (["udp", "draining"], |it| &it.udp.refused_draining),
 ];

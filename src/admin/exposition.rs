@@ -177,6 +177,19 @@ impl Snapshot {
                     (["downstream"], |it| &it.udp.downstream_errors),
                 ],
             ),
+        )?;
+        families.counter(
+            &about(
+                "glommproxy_datagrams_lost",
+                "UDP datagrams that a full receive buffer of glommproxy's had no room for; a piece of several counts for one.",
+            ),
+            self.labelled(
+                ["direction"],
+                &[
+                    (["upstream"], |it| &it.udp.lost_upstream),
+                    (["downstream"], |it| &it.udp.lost_downstream),
+                ],
+            ),
         )
     }
 
@@ -207,6 +220,19 @@ impl Snapshot {
                     (["tcp", "idle"], |it| &it.tcp.ended_idle),
                     (["udp", "denied"], |it| &it.udp.ended_denied),
                     (["udp", "evicted"], |it| &it.udp.flows_evicted),
+                ],
+            ),
+        )?;
+        families.counter(
+            &about(
+                "glommproxy_panics",
+                "TCP connections, and UDP flows or datagrams, that ended by a panic: a bug, which the log tells more of.",
+            ),
+            self.labelled(
+                ["protocol"],
+                &[
+                    (["tcp"], |it| &it.tcp.panics),
+                    (["udp"], |it| &it.udp.panics),
                 ],
             ),
         )?;

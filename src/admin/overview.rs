@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use crate::access_log::AccessLog;
 use crate::coordinator::SharedState;
 use crate::metrics::{ListMetrics, ShardMetrics};
+use crate::sandbox;
 
 /// What the endpoint looks at when somebody asks.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Overview {
     pub(super) started: Instant,
     /// Empty until all listen.
     shards: OnceLock<Vec<Arc<ShardMetrics>>>,
+    /// Empty until it is closed; None if there is none.
+    sandbox: OnceLock<Option<sandbox::Status>>,
 }
 
 /// What does not change from start to end.
@@ -57,6 +60,7 @@ impl Overview {
             started_at: SystemTime::now(),
             started: Instant::now(),
             shards: OnceLock::new(),
+            sandbox: OnceLock::new(),
         }
     }
 
@@ -64,6 +68,16 @@ impl Overview {
     pub(crate) fn set_shards(&self, shards: Vec<Arc<ShardMetrics>>) {
         // There is one start, so this is the first time.
         let _ = self.shards.set(shards);
+    }
+
+    /// Adds what the process may do, once that is settled.
+    pub(crate) fn set_sandbox(&self, status: Option<sandbox::Status>) {
+        // As above.
+        let _ = self.sandbox.set(status);
+    }
+
+    pub(super) fn sandbox(&self) -> Option<&sandbox::Status> {
+        self.sandbox.get()?.as_ref()
     }
 
     pub(super) fn shards(&self) -> &[Arc<ShardMetrics>] {

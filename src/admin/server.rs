@@ -2,11 +2,14 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,13 +20,15 @@ use tokio::runtime::{self, Runtime};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use super::clients::{self, Clients};
 use super::exposition;
 use super::overview::Overview;
 use super::status;
 use crate::coordinator::State;
+use crate::panics;
 
 /// Connections at once. One more ends the oldest: that is the slowest, and scrapers take milliseconds.
-const CONNECTIONS_MAX: usize = 32;
+pub(crate) const CONNECTIONS_MAX: usize = 32;
 
 /// How long a request may take to come, and a connection as a whole, which has one request.
 const HEADER_MAX: Duration = Duration::from_secs(5);
@@ -44,12 +49,17 @@ pub(super) struct Server {
     runtime: Runtime,
     listener: tokio::net::TcpListener,
     overview: Arc<Overview>,
+    clients: Arc<Clients>,
 }
 
 // === impl Server ===
 
 impl Server {
-    pub(super) fn new(listener: TcpListener, overview: Arc<Overview>) -> io::Result<Self> {
+    pub(super) fn new(
+        listener: TcpListener,
+        overview: Arc<Overview>,
+        clients: Clients,
+    ) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -62,6 +72,7 @@ impl Server {
             runtime,
             listener,
             overview,
+            clients: Arc::new(clients),
         })
     }
 
@@ -73,12 +84,17 @@ impl Server {
             runtime,
             listener,
             overview,
+            clients,
         } = self;
-        runtime.block_on(accept(&listener, &overview));
+        runtime.block_on(accept(&listener, &overview, &clients));
     }
 }
 
-async fn accept(listener: &tokio::net::TcpListener, overview: &Arc<Overview>) {
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    overview: &Arc<Overview>,
+    clients: &Arc<Clients>,
+) {
     let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS_MAX);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -91,16 +107,18 @@ async fn accept(listener: &tokio::net::TcpListener, overview: &Arc<Overview>) {
         {
             oldest.abort();
         }
-        let connection = tokio::spawn(serve(stream, Arc::clone(overview)));
+        let connection = tokio::spawn(serve(stream, Arc::clone(overview), Arc::clone(clients)));
         open.push_back(connection.abort_handle());
     }
 }
 
 /// Answers the one request of a connection.
-async fn serve(stream: TcpStream, overview: Arc<Overview>) {
-    let service = service_fn(|request: Request<_>| {
-        let response = answer(&request, &overview);
-        async { Ok::<_, Infallible>(response) }
+async fn serve(stream: TcpStream, overview: Arc<Overview>, clients: Arc<Clients>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        // Its body is not read.
+        let request = request.map(drop);
+        let (overview, clients) = (Arc::clone(&overview), Arc::clone(&clients));
+        async move { Ok::<_, Infallible>(answer(&request, &overview, &clients).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -109,12 +127,19 @@ async fn serve(stream: TcpStream, overview: Arc<Overview>) {
         .max_headers(HEADERS_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // What goes wrong with it is its own affair: an answer has been tried.
-    let _ = timeout(CONNECTION_MAX, connection).await;
+    let mut served = pin!(timeout(CONNECTION_MAX, connection));
+    // What else goes wrong with it is its own affair: an answer has been tried.
+    if let Err(panic) = poll_fn(|cx| panics::poll(served.as_mut(), cx)).await {
+        tracing::error!(error = %panic, "request to the admin endpoint dropped: this is a bug, please report it");
+    }
 }
 
-/// The answer to a request. Its body is not read.
-fn answer<B>(request: &Request<B>, overview: &Arc<Overview>) -> Response<String> {
+/// The answer to a request.
+async fn answer(
+    request: &Request<()>,
+    overview: &Arc<Overview>,
+    clients: &Clients,
+) -> Response<String> {
     const TEXT: &str = "text/plain; charset=utf-8";
     let (status, content_type, body) = match request.uri().path() {
         _ if ![Method::GET, Method::HEAD].contains(request.method()) => {
@@ -133,6 +158,17 @@ fn answer<B>(request: &Request<B>, overview: &Arc<Overview>) -> Response<String>
             ),
         },
         "/status" => (StatusCode::OK, "application/json", status::json(overview)),
+        "/clients" => match clients::limit(request.uri().query()) {
+            Ok(limit) => match clients.count().await.json(limit) {
+                Some(json) => (StatusCode::OK, "application/json", json),
+                None => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    TEXT,
+                    "not all shards have answered in time\n".to_owned(),
+                ),
+            },
+            Err(error) => (StatusCode::BAD_REQUEST, TEXT, format!("{error}\n")),
+        },
         "/livez" => (StatusCode::OK, TEXT, "alive\n".to_owned()),
         "/readyz" | "/healthz" => {
             let phase = overview.state.get();
@@ -145,7 +181,7 @@ fn answer<B>(request: &Request<B>, overview: &Arc<Overview>) -> Response<String>
         _ => (
             StatusCode::NOT_FOUND,
             TEXT,
-            "there are /metrics, /status, /livez, /readyz and /healthz\n".to_owned(),
+            "there are /metrics, /status, /clients, /livez, /readyz and /healthz\n".to_owned(),
         ),
     };
     respond(status, content_type, body)
@@ -164,16 +200,22 @@ fn respond(status: StatusCode, content_type: &'static str, body: String) -> Resp
 mod tests {
     use super::*;
     use crate::admin::overview::Facts;
-    use crate::coordinator::SharedState;
+    use crate::coordinator::{SharedState, census};
 
     #[test]
     fn only_the_ready_are_ready_and_all_are_alive() {
         let state = SharedState::default();
         let overview = Overview::new(Facts::default(), state.clone(), Vec::new(), None);
         let overview = Arc::new(overview);
+        let clients = Clients::new(census::unanswered().0, overview.started);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
         let status = |path: &str| {
             let request = Request::builder().uri(path).body(()).expect("a request");
-            answer(&request, &overview).status().as_u16()
+            let answer = answer(&request, &overview, &clients);
+            runtime.block_on(answer).status().as_u16()
         };
         for (phase, wanted) in [
             (State::Starting, 503),
@@ -186,6 +228,8 @@ mod tests {
             assert_eq!(status("/livez"), 200, "{phase:?}");
             assert_eq!(status("/metrics"), 200, "{phase:?}");
             assert_eq!(status("/status"), 200, "{phase:?}");
+            // Nobody hears the question.
+            assert_eq!(status("/clients"), 503, "{phase:?}");
         }
     }
 }

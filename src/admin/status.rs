@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::drops::DROPPED;
 use super::overview::{NamedList, Overview};
 use crate::metrics::{self, Counter, ShardMetrics};
+use crate::sandbox;
 
 /// The document.
 pub(super) fn json(overview: &Overview) -> String {
@@ -23,6 +24,7 @@ pub(super) fn json(overview: &Overview) -> String {
         "target_v6": facts.target_v6,
         "protocol": facts.protocol,
         "routes": { "set_up": facts.routes_table.is_some(), "table": facts.routes_table },
+        "sandbox": overview.sandbox().map(confined),
         "connections_open": open(connections_open),
         "flows_open": open(flows_open),
         "dropped": DROPPED.map(|([protocol, reason], counter)| {
@@ -37,6 +39,18 @@ pub(super) fn json(overview: &Overview) -> String {
     });
     // The alternate form is the one with line breaks.
     format!("{status:#}\n")
+}
+
+fn confined(status: &sandbox::Status) -> Value {
+    let capabilities = status.capabilities.map(|(whose, kept)| {
+        let names: Vec<String> = sandbox::names(kept).collect();
+        (whose.to_owned(), json!(names))
+    });
+    json!({
+        "capabilities": Value::Object(capabilities.into_iter().collect()),
+        "landlock_abi": status.landlock_abi,
+        "seccomp": status.is_filtered,
+    })
 }
 
 fn list(

@@ -108,7 +108,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     Flag::valued("access-log-format", &[]),
     Flag::valued("admin", &[]),
     Flag::switch("quiet", &["q"]),
-    Flag::switch("do-not-sandbox", &["N"]),
+    Flag::switch("no-sandbox", &["do-not-sandbox", "N"]),
     Flag::valued("source-port", &[]),
     Flag::switch("force-real-client-port", &["P"]),
     Flag::switch("require-crc32c", &[]),

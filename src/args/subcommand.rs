@@ -14,6 +14,8 @@ pub(super) enum Subcommand {
     Check,
     /// Show how it works, in a network of its own.
     Demo,
+    /// Show what a running proxy does.
+    Top,
 }
 
 /// What `check` was told beside the proxy's flags.
@@ -25,6 +27,15 @@ pub struct CheckArgs {
     pub live: bool,
     /// The admin address to ask (`--admin`), unchecked, and where it came from.
     pub admin: Option<(Origin, String)>,
+}
+
+/// What `top` was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopArgs {
+    /// The admin address of the proxy (`--admin`), unchecked, and where it came from.
+    pub admin: (Origin, String),
+    /// Whether to look once (`--once`).
+    pub once: bool,
 }
 
 /// The flags that `check` has beside the proxy's own.
@@ -73,6 +84,21 @@ Error codes:
   1 the server did not see what the clients said, or the namespace cannot be had
 ";
 
+const TOP_HELP: &str = "\
+Usage: glommproxy top [--admin ADDR] [--once]
+
+Shows what a running glommproxy does: its shards, connections, flows, their rates, what is dropped and why,
+and the busiest clients. The proxy must have been started with --admin.
+
+Options:
+  --admin ADDR      the address it was told there (or GLOMMPROXY_ADMIN)
+  --once            look for a second, print plain text and exit, as is done where no terminal is
+  -h, --help        display usage information
+
+Error codes:
+  1 the proxy does not answer, or the command line is wrong
+";
+
 // === impl Subcommand ===
 
 impl Subcommand {
@@ -81,6 +107,7 @@ impl Subcommand {
         match word {
             "check" => Some(Self::Check),
             "demo" => Some(Self::Demo),
+            "top" => Some(Self::Top),
             _ => None,
         }
     }
@@ -94,6 +121,7 @@ impl Subcommand {
         match self {
             Self::Check => check(words, variable),
             Self::Demo => demo(words),
+            Self::Top => top(words, variable),
         }
     }
 }
@@ -123,6 +151,40 @@ fn demo(mut words: impl Iterator<Item = String>) -> Result<Request, ArgsError> {
             argument: Quoted(word),
         }),
     }
+}
+
+/// `top` has none of the proxy's flags but one.
+fn top(
+    mut words: impl Iterator<Item = String>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Request, ArgsError> {
+    let (mut admin, mut once) = (None, false);
+    while let Some(word) = words.next() {
+        // As for the proxy's own flags, one dash is as good as two.
+        match word.strip_prefix("--").or_else(|| word.strip_prefix('-')) {
+            Some("h" | "help") => return Ok(Request::Print(TOP_HELP.to_owned())),
+            Some("once") => once = true,
+            Some("admin") => admin = Some((word.clone(), words.next().unwrap_or_default())),
+            Some(flag) if flag.starts_with("admin=") => {
+                admin = word
+                    .split_once('=')
+                    .map(|(flag, value)| (flag.to_owned(), value.to_owned()));
+            }
+            _ => {
+                let argument = Quoted(word);
+                return Err(ArgsError::TopArgument { argument });
+            }
+        }
+    }
+    let named = || {
+        const NAME: &str = "GLOMMPROXY_ADMIN";
+        let value = variable(NAME).filter(|value| !value.is_empty())?;
+        let value = value.to_string_lossy().into_owned();
+        Some((Origin::Variable(NAME.to_owned()), value))
+    };
+    let admin = admin.map(|(flag, value)| (Origin::Flag(flag), value));
+    let admin = admin.or_else(named).ok_or(ArgsError::TopAdminMissing)?;
+    Ok(Request::Top(TopArgs { admin, once }))
 }
 
 // === impl CheckArgs ===
@@ -192,6 +254,51 @@ mod tests {
     }
 
     #[test]
+    fn top_is_told_where_the_proxy_is_by_flag_or_else_by_the_environment() {
+        let top = |origin: Origin, addr: &str, once| {
+            let admin = (origin, addr.to_owned());
+            Ok(Request::Top(TopArgs { admin, once }))
+        };
+        let flag = |name: &str| Origin::Flag(name.to_owned());
+        let named = Origin::Variable("GLOMMPROXY_ADMIN".to_owned());
+        for (line, environment, wanted) in [
+            (
+                "top --admin 127.0.0.1:1",
+                None,
+                top(flag("--admin"), "127.0.0.1:1", false),
+            ),
+            (
+                "top -admin=[::1]:1 -once",
+                None,
+                top(flag("-admin"), "[::1]:1", true),
+            ),
+            (
+                "top --once",
+                Some("127.0.0.1:2"),
+                top(named, "127.0.0.1:2", true),
+            ),
+            (
+                "top --admin x",
+                Some("127.0.0.1:2"),
+                top(flag("--admin"), "x", false),
+            ),
+            ("top", Some(""), Err(ArgsError::TopAdminMissing)),
+            ("top", None, Err(ArgsError::TopAdminMissing)),
+            (
+                "top --admin x -h",
+                None,
+                Ok(Request::Print(TOP_HELP.to_owned())),
+            ),
+        ] {
+            let variable = |name: &str| {
+                assert_eq!(name, "GLOMMPROXY_ADMIN");
+                environment.map(OsString::from)
+            };
+            assert_eq!(read(line, variable), wanted, "{line}");
+        }
+    }
+
+    #[test]
     fn the_environment_names_the_admin_address() {
         let variable = |name: &str| (name == "GLOMMPROXY_ADMIN").then(|| "[::1]:9".into());
         let Ok(Request::Check(_, check)) = read("check -live", variable) else {
@@ -212,6 +319,11 @@ mod tests {
             ),
             ("check --jsn", "unknown flag \"--jsn\""),
             ("check word -q", "\"word\" ends the flags"),
+            (
+                "top --twice",
+                "top: \"--twice\" is not understood: see glommproxy top",
+            ),
+            ("top once", "top: \"once\" is not understood"),
             ("demo -l x", "demo takes no arguments: remove \"-l\""),
             ("-q --json", "unknown flag \"--json\""),
         ] {

@@ -175,7 +175,7 @@ fn command_lines_of_the_siblings() {
         mark: Some("123".into()),
         table: Some("100".into()),
         quiet: Some(true),
-        do_not_sandbox: Some(true),
+        no_sandbox: Some(true),
         force_real_client_port: Some(true),
         verbose: Some("2".into()),
         ..Args::default()

@@ -7,10 +7,11 @@ use socket2::Type;
 use super::holder::{Holder, holders};
 use super::{Row, Verdict};
 use crate::addr::spans;
+use crate::admin;
 use crate::config::Config;
 use crate::listen::{self, BindError};
 
-/// A row for each protocol, and one for what is not looked at.
+/// A row for each protocol, one for what is not looked at, and one for the admin endpoint, if there is to be one.
 pub(super) fn rows(config: &Config) -> Vec<Row> {
     let protocols = [
         ("listen-tcp", Type::STREAM, config.protocols.tcp()),
@@ -23,7 +24,32 @@ pub(super) fn rows(config: &Config) -> Vec<Row> {
             "which traffic the kernel redirects to the listener (TPROXY) is not looked at";
         Row::new("redirects", Verdict::Skip, finding)
     });
-    rows.chain(redirects).collect()
+    rows.chain(redirects)
+        .chain(config.admin.map(admin_row))
+        .collect()
+}
+
+fn admin_row(addr: SocketAddr) -> Row {
+    let subject = "admin";
+    match admin::probe(addr) {
+        Ok(()) if addr.ip().is_loopback() => {
+            Row::new(subject, Verdict::Ok, format!("{addr}: free"))
+        }
+        Ok(()) => {
+            let finding = format!("{addr}: free; {}", admin::EXPOSED);
+            Row::new(subject, Verdict::Warn, finding)
+        }
+        Err(error) => {
+            let taken = if error.in_use() {
+                vec![addr]
+            } else {
+                Vec::new()
+            };
+            let holders = holders(&taken, Type::STREAM);
+            ours(subject, &taken, &holders)
+                .unwrap_or_else(|| failed_row(subject, error.to_string(), &holders))
+        }
+    }
 }
 
 fn row(config: &Config, subject: &str, kind: Type) -> Row {
@@ -42,20 +68,31 @@ fn row(config: &Config, subject: &str, kind: Type) -> Row {
     let taken = failed.iter().filter(|(_, error)| error.in_use());
     let taken: Vec<SocketAddr> = taken.map(|(addr, _)| *addr).collect();
     let holders = holders(&taken, kind);
-    if taken.len() == failed.len() && !holders.is_empty() && holders.iter().all(Holder::is_ours) {
+    let running = (taken.len() == failed.len()).then(|| ours(subject, &taken, &holders));
+    running.flatten().unwrap_or_else(|| {
+        let mut finding = first;
+        if failed.len() > 1 {
+            finding.push_str(&format!(" (and {} more)", failed.len() - 1));
+        }
+        failed_row(subject, finding, &holders)
+    })
+}
+
+/// The row of addresses that glommproxy has, and nobody else.
+fn ours(subject: &str, taken: &[SocketAddr], holders: &[Holder]) -> Option<Row> {
+    (!holders.is_empty() && holders.iter().all(Holder::is_ours)).then(|| {
         let finding = format!(
             "{}: glommproxy runs there already ({}), so another cannot; all is well if that is the one you mean",
-            spans(taken),
-            named(&holders)
+            spans(taken.iter().copied()),
+            named(holders)
         );
-        return Row::new(subject, Verdict::Warn, finding);
-    }
-    let mut finding = first;
-    if failed.len() > 1 {
-        finding.push_str(&format!(" (and {} more)", failed.len() - 1));
-    }
+        Row::new(subject, Verdict::Warn, finding)
+    })
+}
+
+fn failed_row(subject: &str, mut finding: String, holders: &[Holder]) -> Row {
     if !holders.is_empty() {
-        finding.push_str(&format!(" (it is {})", named(&holders)));
+        finding.push_str(&format!(" (it is {})", named(holders)));
     }
     Row::new(subject, Verdict::Fail, finding)
 }

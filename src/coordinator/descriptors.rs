@@ -3,7 +3,7 @@
 use tracing::warn;
 
 use crate::config::Config;
-use crate::host;
+use crate::host::{self, Needs};
 use crate::udp::REDIRECTED_MAX;
 
 /// Says if the limit of descriptors cannot hold all flows, or as many connections as there may be.
@@ -33,7 +33,7 @@ pub(super) fn check_descriptors(config: &Config, shards: usize) {
 
 /// The descriptors that the process takes when it has all the UDP flows it may have.
 pub(crate) fn descriptors_with_flows(config: &Config, shards: usize) -> u64 {
-    let mut needed = host::descriptors(shards, sockets(config));
+    let mut needed = host::descriptors(needs(config, shards));
     if config.protocols.udp() {
         needed += config.max_flows as u64;
         if config.listen_transparent {
@@ -49,12 +49,17 @@ pub(crate) fn descriptors_with_connections(config: &Config, shards: usize) -> u6
     let max = config.limits.connections.filter(|_| config.protocols.tcp());
     // Each takes two: the balancer's side and the server's.
     let connections = max.map_or(0, |max| 2 * u64::from(max.get()));
-    host::descriptors(shards, sockets(config)) + connections
+    host::descriptors(needs(config, shards)) + connections
 }
 
-/// How many sockets each shard listens on.
-pub(crate) fn sockets(config: &Config) -> usize {
+/// What takes descriptors without any connection or flow.
+pub(crate) fn needs(config: &Config, shards: usize) -> Needs {
     let protocols = [config.protocols.tcp(), config.protocols.udp()];
     let protocols = protocols.into_iter().filter(|on| *on).count();
-    protocols * config.frontends.len()
+    Needs {
+        shards,
+        sockets: protocols * config.frontends.len(),
+        admin: config.admin.is_some(),
+        access_log: config.access_log.is_some(),
+    }
 }

@@ -7,14 +7,24 @@ use futures_lite::future::or;
 use glommio::timer::Timer;
 use tracing::{info, warn};
 
+use super::census::{Asker, Questions};
 use super::lists::{Kind, ListFiles};
 use super::shards::{Shards, ShardsError};
 use super::signal::{Signal, Signals};
+use super::supervise::asked;
 use super::takeover::Offer;
 use super::watchdog::Watchdog;
 use crate::metrics::{ShardMetrics, total};
 use crate::shard::drain::Draining;
 use crate::systemd;
+
+/// Whom it listens to meanwhile.
+pub(super) struct Heard<'a> {
+    pub(super) offer: &'a Offer,
+    pub(super) signals: &'a Signals,
+    pub(super) questions: Option<&'a Questions>,
+    pub(super) watchdog: &'a Watchdog,
+}
 
 /// Lets everybody finish, for `timeout` at the longest. Commands of all kinds are still obeyed.
 ///
@@ -24,11 +34,9 @@ use crate::systemd;
 pub(super) async fn drain(
     draining: Draining,
     timeout: Duration,
-    offer: &Offer,
-    signals: &Signals,
+    heard: Heard<'_>,
     lists: &mut ListFiles,
     shards: &mut Shards,
-    watchdog: &Watchdog,
 ) -> Result<(), ShardsError> {
     enum Event {
         Drained(Result<(), ShardsError>),
@@ -36,7 +44,14 @@ pub(super) async fn drain(
         ListTouched(Kind),
         TimeIsOver,
         TakenOver,
+        Asked(Asker),
     }
+    let Heard {
+        offer,
+        signals,
+        questions,
+        watchdog,
+    } = heard;
     if timeout.is_zero() {
         return Ok(());
     }
@@ -63,7 +78,9 @@ pub(super) async fn drain(
             offer.taken().await;
             Event::TakenOver
         };
+        let asked = async { Event::Asked(asked(questions).await) };
         let event = or(or(drained, signal), or(list_touched, time_is_over));
+        let event = or(event, asked);
         let beat = async { match watchdog.beat(shards).await {} };
         match or(event, or(taken_over, beat)).await {
             Event::Drained(result) => return result,
@@ -76,6 +93,7 @@ pub(super) async fn drain(
                 lists.reload_all(shards).await?;
             }
             Event::ListTouched(kind) => lists.reload(kind, shards).await?,
+            Event::Asked(asker) => shards.count(&asker),
             Event::TakenOver => {
                 info!("another instance has taken over");
                 shards.drain(Draining::Relieved).await?;

@@ -8,6 +8,7 @@ use crate::admin::AdminError;
 use crate::cpus::PlacementError;
 use crate::host::HostError;
 use crate::listen::{BindError, InheritError};
+use crate::panics::Fatal;
 use crate::routing::RoutingError;
 
 /// Why the proxy does not run, or runs no more. The message is one line.
@@ -65,6 +66,9 @@ pub enum RunError {
     /// The routes cannot be set up.
     #[error(transparent)]
     Routing(#[from] RoutingError),
+    /// A bug, in whichever thread.
+    #[error(transparent)]
+    Panicked(#[from] Fatal),
     /// A shard did not start, or ended.
     #[error(transparent)]
     Shards(#[from] ShardsError),

@@ -1,21 +1,23 @@
 //! A subnet list in a file: loading it, and noticing that it changed.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt;
+mod reading;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use futures_lite::future::or;
 use glommio::timer::Timer;
 use inotify::{Inotify, WatchMask};
+use rustix::io::Errno;
+
+use self::reading::{read, read_again};
+use super::pace::Pace;
 
 use crate::metrics::ListMetrics;
 use crate::shard::readiness::{Readiness, Watched};
 use crate::subnets::{SubnetError, SubnetSet};
-
-/// The largest file read: a million prefixes fit.
-const FILE_LEN_MAX: u64 = 64 << 20;
 
 /// Symbolic links followed to find out what to watch, as many as the kernel follows (path_resolution(7)).
 const LINKS_MAX: usize = 40;
@@ -44,21 +46,40 @@ pub enum ListError {
     },
 }
 
+impl ListError {
+    /// Whether the file may be as good as before.
+    fn is_out_of_descriptors(&self) -> bool {
+        let Self::Read { error, .. } = self else {
+            return false;
+        };
+        matches!(
+            Errno::from_io_error(error),
+            Some(Errno::MFILE | Errno::NFILE)
+        )
+    }
+}
+
 /// Loads a list once, without watching its file.
 pub(crate) fn load(path: &Path) -> Result<SubnetSet, ListError> {
     parse(path, &read(path)?)
 }
 
+/// How often what failed for lack of descriptors or watches is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// A list file that is watched for changes.
 pub(super) struct ListFile {
     path: PathBuf,
     readiness: Readiness,
-    /// None if the kernel has no more watches: then only SIGHUP reloads.
+    /// None while the kernel has no more watches: then only SIGHUP reloads.
     watch: Option<Watched<Inotify>>,
+    /// Whether there was no descriptor to read it with: then it is tried again.
+    is_starved: bool,
     /// What was read last, to tell whether anything changed.
     text: String,
     /// The complaint about the file as it is now, to make it only once.
     complaint: Option<String>,
+    pace: Pace,
     metrics: Arc<ListMetrics>,
 }
 
@@ -81,8 +102,10 @@ impl ListFile {
             path: path.to_owned(),
             readiness: readiness.clone(),
             watch: None,
+            is_starved: false,
             text: String::new(),
             complaint: None,
+            pace: Pace::default(),
             metrics: Arc::default(),
         };
         // Watched before it is read, so that no change is missed in between.
@@ -105,17 +128,35 @@ impl ListFile {
 
     /// Waits until the file may have changed.
     pub(super) async fn changed(&mut self) {
-        let Some(watch) = &self.watch else {
-            return std::future::pending().await;
-        };
-        watch.readable().await;
-        Timer::new(SETTLE).await;
+        match &self.watch {
+            Some(watch) if self.is_starved => {
+                or(watch.readable(), async {
+                    Timer::new(RETRY).await;
+                })
+                .await;
+            }
+            Some(watch) => watch.readable().await,
+            None => {
+                Timer::new(RETRY).await;
+                while watch(&self.path).is_err() {
+                    Timer::new(RETRY).await;
+                }
+            }
+        }
+        Timer::new(SETTLE.max(self.pace.rest())).await;
         // A new watch, not only because links may lead elsewhere now: it also empties the old one's queue.
         self.watch_again();
     }
 
     /// Reads the file again.
     pub(super) fn reload(&mut self) -> Reloaded {
+        let began = Instant::now();
+        let reloaded = self.load_again();
+        self.pace.worked(began.elapsed());
+        reloaded
+    }
+
+    fn load_again(&mut self) -> Reloaded {
         let loaded = read_again(&self.path).and_then(|text| {
             if text == self.text {
                 return Ok(None);
@@ -126,6 +167,7 @@ impl ListFile {
         });
         match loaded {
             Ok(list) => {
+                self.is_starved = false;
                 self.complaint = None;
                 let entries = list.as_ref().map(SubnetSet::len);
                 self.metrics.read(entries, SystemTime::now());
@@ -133,6 +175,7 @@ impl ListFile {
                 list.map_or(Reloaded::Unchanged, Reloaded::Changed)
             }
             Err(error) => {
+                self.is_starved = error.is_out_of_descriptors();
                 self.metrics.failed();
                 let complaint = Some(error.to_string());
                 if self.complaint == complaint {
@@ -157,7 +200,7 @@ impl ListFile {
             Err(error) => {
                 tracing::warn!(
                     path = %self.path.display(), %error,
-                    "cannot watch the file for changes: send SIGHUP after changing it"
+                    "cannot watch the file for changes, until that can be had: send SIGHUP after changing it"
                 );
                 self.watch = None;
             }
@@ -229,39 +272,9 @@ fn parent(path: &Path) -> PathBuf {
     }
 }
 
-/// As [`read`], but of what can be read again. A pipe, such as a shell's `<(command)`, gives its list once; opening it
-/// again would wait for a writer for ever.
-fn read_again(path: &Path) -> Result<String, ListError> {
-    let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
-    if is_pipe {
-        let error = io::Error::new(io::ErrorKind::Unsupported, "a pipe can be read only once");
-        let path = path.to_owned();
-        return Err(ListError::Read { path, error });
-    }
-    read(path)
-}
-
 fn parse(path: &Path, text: &str) -> Result<SubnetSet, ListError> {
     SubnetSet::parse(text).map_err(|error| ListError::Parse {
         path: path.to_owned(),
         error,
     })
-}
-
-fn read(path: &Path) -> Result<String, ListError> {
-    let failed = |error| ListError::Read {
-        path: path.to_owned(),
-        error,
-    };
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_LEN_MAX + 1).read_to_string(&mut text))
-        .map_err(failed)?;
-    if text.len() as u64 > FILE_LEN_MAX {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "it is larger than 64 MiB",
-        )));
-    }
-    Ok(text)
 }

@@ -25,6 +25,7 @@ use crate::addr::{Frontend, Targets, spans};
 use crate::args::{Origin, Quoted};
 use crate::config::{NamedTargets, Target, TargetName};
 use crate::routing::Family;
+use crate::sandbox::Keep;
 use crate::shard::deadline::within;
 use crate::shard::readiness::{Readiness, Watched};
 
@@ -37,6 +38,8 @@ pub(super) struct Names {
     /// Each host once a family.
     names: Vec<Name>,
     readiness: Readiness,
+    /// The capabilities that threads keep for a lookup.
+    keep: Keep,
     /// When the lookups that are under way have taken too long; `None` if none is.
     deadline: Option<Instant>,
 }
@@ -74,7 +77,11 @@ pub struct NameError {
 // === impl Names ===
 
 impl Names {
-    pub(super) fn new(frontends: &[Frontend<NamedTargets>], readiness: &Readiness) -> Self {
+    pub(super) fn new(
+        frontends: &[Frontend<NamedTargets>],
+        readiness: &Readiness,
+        keep: Keep,
+    ) -> Self {
         let mut names: Vec<Name> = Vec::new();
         for Frontend { targets, .. } in frontends {
             let named = [
@@ -99,6 +106,7 @@ impl Names {
             frontends: frontends.to_vec(),
             names,
             readiness: readiness.clone(),
+            keep,
             deadline: None,
         }
     }
@@ -125,7 +133,7 @@ impl Names {
             return;
         }
         for name in &mut self.names {
-            name.look_up(&self.readiness);
+            name.look_up(&self.readiness, self.keep);
         }
         self.deadline = Some(Instant::now() + LOOKUP_MAX);
     }
@@ -243,14 +251,14 @@ impl Names {
 // === impl Name ===
 
 impl Name {
-    fn look_up(&mut self, readiness: &Readiness) {
+    fn look_up(&mut self, readiness: &Readiness, keep: Keep) {
         if let Some(Ok(lookup)) = &self.lookup
             && matches!(lookup.answer.try_recv(), Err(TryRecvError::Empty))
         {
             // Still busy since the last time, and as good as a new one.
             return;
         }
-        self.lookup = Some(Lookup::start(&self.name.host, self.family, readiness));
+        self.lookup = Some(Lookup::start(&self.name.host, self.family, readiness, keep));
     }
 
     fn take_in(&mut self) -> Result<(), NameError> {
@@ -301,7 +309,7 @@ impl Name {
 // === impl Lookup ===
 
 impl Lookup {
-    fn start(host: &str, family: Family, readiness: &Readiness) -> io::Result<Self> {
+    fn start(host: &str, family: Family, readiness: &Readiness, keep: Keep) -> io::Result<Self> {
         let (near, far) = UnixStream::pair()?;
         let over = readiness.watch_input(near)?;
         let (sender, answer) = mpsc::channel();
@@ -309,6 +317,7 @@ impl Lookup {
         thread::Builder::new()
             .name("lookup".to_owned())
             .spawn(move || {
+                keep.apply();
                 // Nobody may wait any more.
                 let _ = sender.send(addresses(&host, family));
                 drop(far);

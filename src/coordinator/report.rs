@@ -26,12 +26,13 @@ pub(super) fn log_ready(config: &Config, bound: &[Frontend], shards: usize) {
 /// What the process did, in one line at its end.
 pub(super) fn log_totals(shards: &[Arc<ShardMetrics>]) {
     let total = |counter: fn(&ShardMetrics) -> &Counter| metrics::total(shards, counter);
-    let (connections_cut, flows_cut) = drain::open(shards);
+    // Those that are told of have ended.
+    let (connections_left, flows_left) = drain::open(shards);
     info!(
         connections = total(|m| &m.tcp.accepted),
         flows = total(|m| &m.udp.flows_opened),
-        connections_cut,
-        flows_cut,
+        connections_cut = connections_left + total(|m| &m.tcp.ended_cut),
+        flows_cut = flows_left + total(|m| &m.udp.ended_cut),
         flows_evicted = total(|m| &m.udp.flows_evicted),
         bytes_upstream = total(|m| &m.tcp.bytes_upstream) + total(|m| &m.udp.bytes_upstream),
         bytes_downstream = total(|m| &m.tcp.bytes_downstream) + total(|m| &m.udp.bytes_downstream),

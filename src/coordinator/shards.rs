@@ -1,10 +1,12 @@
 //! The shards as the coordinator sees them.
 
+mod census;
 mod draining;
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,7 +15,9 @@ use std::time::{Duration, Instant};
 use futures_lite::future::or;
 use glommio::ExecutorJoinHandle;
 use glommio::channels::shared_channel::{self, ConnectedSender, SharedSender};
+use rustix::event::{EventfdFlags, eventfd};
 
+use super::vigil::Vigil;
 use crate::addr::Targets;
 use crate::host;
 use crate::metrics::ShardMetrics;
@@ -25,8 +29,11 @@ use crate::subnets::SubnetSet;
 /// Commands on their way to one shard. They are rare.
 const COMMANDS_MAX: usize = 16;
 
-/// How long a shard may leave so many lying. One that does is broken.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a shard may leave so many lying. One that does is broken, or its host is so busy that nobody is served.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the end waits for a shard to end.
+const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// How long a shard has to answer a command before it is nudged, again and again. See [`Shards::watch`].
 const NUDGE_AFTER: Duration = Duration::from_millis(100);
@@ -43,6 +50,14 @@ struct Shard {
     commands: Option<ConnectedSender<Command>>,
     handle: Cell<Option<ExecutorJoinHandle<Result<(), ShardError>>>>,
     metrics: Arc<ShardMetrics>,
+    bell: Arc<OwnedFd>,
+    vigil: Vigil,
+}
+
+/// The shard's ends of what ties it to the coordinator, beside the channel.
+pub(super) struct Ends {
+    pub(super) lifeline: UnixStream,
+    pub(super) bell: Arc<OwnedFd>,
 }
 
 /// A shard that could not start, or ended.
@@ -73,19 +88,27 @@ impl Shards {
     pub(super) async fn start(
         readiness: &Readiness,
         count: usize,
-        mut blueprint: impl FnMut(usize, UnixStream, Arc<ShardMetrics>) -> Blueprint,
+        mut blueprint: impl FnMut(usize, Ends, Arc<ShardMetrics>) -> Blueprint,
     ) -> Result<Self, ShardsError> {
         let mut shards = Vec::with_capacity(count);
         let mut senders = Vec::with_capacity(count);
+        let vigil = Vigil::default();
         for index in 0..count {
             let failed = |error: &dyn std::fmt::Display| ShardsError::Start {
                 index,
                 reason: error.to_string(),
             };
             let (lifeline, far_end) = lifeline(readiness).map_err(|error| failed(&error))?;
+            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+            let bell = eventfd(0, flags).map_err(|error| failed(&error))?;
+            let bell = Arc::new(bell);
+            let ends = Ends {
+                lifeline: far_end,
+                bell: Arc::clone(&bell),
+            };
             let (sender, receiver) = shared_channel::new_bounded(COMMANDS_MAX);
             let metrics = Arc::<ShardMetrics>::default();
-            let blueprint = blueprint(index, far_end, Arc::clone(&metrics));
+            let blueprint = blueprint(index, ends, Arc::clone(&metrics));
             let handle = shard::spawn(blueprint, receiver).map_err(|error| failed(&error))?;
             senders.push(sender);
             shards.push(Shard {
@@ -96,6 +119,8 @@ impl Shards {
                 commands: None,
                 handle: Cell::new(Some(handle)),
                 metrics,
+                bell,
+                vigil: vigil.clone(),
             });
         }
         for (shard, sender) in shards.iter_mut().zip(senders) {
@@ -181,6 +206,10 @@ impl Shards {
 
     /// Ends all shards and waits for their threads, though not for one that does not listen any more.
     pub(super) async fn stop(mut self) {
+        // All have it before the first is waited for. A second time does no harm.
+        for shard in &self.0 {
+            shard.tell(Command::Stop);
+        }
         for shard in &mut self.0 {
             shard.stop().await;
         }
@@ -197,6 +226,7 @@ impl Shards {
 
 impl Shard {
     async fn connect(&mut self, sender: SharedSender<Command>) -> Result<(), ShardsError> {
+        self.vigil.keep();
         while !self.has_answered().await? {}
         // The shard waits for the other end of its channel, unless it ends first.
         let ended = async {
@@ -232,6 +262,7 @@ impl Shard {
         let Some(commands) = &self.commands else {
             return Ok(());
         };
+        self.vigil.keep();
         if within(PATIENCE, commands.send(command)).await.is_none() {
             return Err(ShardsError::Ended {
                 index: self.index,
@@ -241,22 +272,35 @@ impl Shard {
                 ),
             });
         }
-        self.unanswered.set(self.unanswered.get() + 1);
+        self.sent();
         Ok(())
+    }
+
+    /// A command is in the channel.
+    fn sent(&self) {
+        self.unanswered.set(self.unanswered.get() + 1);
+        // It fails if the shard has not heard the bell for 2^64 times.
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 
     /// Has the shard answer, unless so many commands are lying there that one more would make no difference.
     fn nudge(&self) {
+        self.tell(Command::Nudge);
+    }
+
+    /// Sends a command if there is room for one. Otherwise it is dropped.
+    fn tell(&self, command: Command) {
         if let Some(commands) = &self.commands
-            && commands.try_send(Command::Nudge).is_ok()
+            && commands.try_send(command).is_ok()
         {
-            self.unanswered.set(self.unanswered.get() + 1);
+            self.vigil.keep();
+            self.sent();
         }
     }
 
     /// Tells the shard to stop, as often as it takes, and waits until it has.
     async fn stop(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STOP_MAX;
         while !self.has_ended() && Instant::now() < deadline {
             if self.send(Command::Stop).await.is_err() {
                 break;

@@ -3,7 +3,8 @@
 use futures_lite::future::or;
 use tracing::info;
 
-use super::drain;
+use super::census::{Asker, Questions};
+use super::drain::{self, Heard};
 use super::lists::{Kind, ListFiles};
 use super::names::Names;
 use super::routes::Routes;
@@ -25,6 +26,8 @@ pub(super) struct Charges<'a> {
     pub(super) routes: &'a mut Routes,
     pub(super) shards: &'a mut Shards,
     pub(super) access_log: Option<&'a AccessLogThread>,
+    /// Of the admin endpoint, if there is one.
+    pub(super) questions: Option<&'a Questions>,
 }
 
 /// Waits for signals, changed files, looked-up names and broken shards, until everybody has left.
@@ -41,6 +44,7 @@ pub(super) async fn supervise(
         routes,
         shards,
         access_log,
+        questions,
     } = charges;
     enum Event {
         Signal(Signal),
@@ -48,6 +52,7 @@ pub(super) async fn supervise(
         NamesLookedUp,
         Ended(ShardsError),
         TakenOver,
+        Asked(Asker),
     }
     let watchdog = Watchdog::new();
     loop {
@@ -64,7 +69,8 @@ pub(super) async fn supervise(
         };
         let beat = async { match watchdog.beat(shards).await {} };
         let touched = or(list_touched, names_looked_up);
-        let event = or(or(ended, signal), or(taken_over, touched));
+        let asked = async { Event::Asked(asked(questions).await) };
+        let event = or(or(ended, signal), or(taken_over, or(touched, asked)));
         let draining = match or(event, beat).await {
             Event::Signal(Signal::Stop) => {
                 info!("stopping");
@@ -93,13 +99,29 @@ pub(super) async fn supervise(
                 names.follow(routes, shards).await?;
                 continue;
             }
+            Event::Asked(asker) => {
+                shards.count(&asker);
+                continue;
+            }
             Event::Ended(error) => return Err(error.into()),
         };
         state.set(State::Draining);
         let timeout = config.drain_timeout;
         systemd::stopping(timeout);
-        return Ok(
-            drain::drain(draining, timeout, offer, signals, lists, shards, &watchdog).await?,
-        );
+        let heard = Heard {
+            offer,
+            signals,
+            questions,
+            watchdog: &watchdog,
+        };
+        return Ok(drain::drain(draining, timeout, heard, lists, shards).await?);
+    }
+}
+
+/// Waits for a question of the admin endpoint.
+pub(super) async fn asked(questions: Option<&Questions>) -> Asker {
+    match questions {
+        Some(questions) => questions.next().await,
+        None => std::future::pending().await,
     }
 }

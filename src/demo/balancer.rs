@@ -121,11 +121,12 @@ mod tests {
             for client in ["203.0.113.7:40001", "[2001:db8::7]:40001"] {
                 let client: SocketAddr = client.parse().expect("an address");
                 let bytes = way.header(client);
-                let Ok(Decoded::Complete { header, consumed }) = decode(&bytes, transport) else {
+                let decoded = decode(&bytes, transport).and_then(Decoded::check);
+                let Ok(Decoded::Complete { header, consumed }) = decoded else {
                     panic!("{way} {client}: no header");
                 };
                 let told =
-                    matches!(header.origin, Origin::Proxied { source, .. } if source == client);
+                    matches!(header.origin(), Origin::Proxied { source, .. } if source == client);
                 assert!(told, "{way} {client}: {header:?}");
                 assert_eq!(consumed, bytes.len());
             }

@@ -2,15 +2,26 @@
 
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
+mod checksum;
 mod details;
 mod properties;
 mod spp;
+mod tlvs;
+mod unchecked;
 mod v1;
 mod v2;
 
 use std::net::SocketAddr;
 
 use super::*;
+
+/// What every version 2 header begins with.
+const SIGNATURE: &str = "0D 0A 0D 0A 00 0D 0A 51 55 49 54 0A";
+/// Addresses of version 2.
+const INET: &str = "CB 00 71 07 # source 203.0.113.7
+                    C0 00 02 01 # destination 192.0.2.1
+                    DC 04       # source port 56324
+                    01 BB       # destination port 443";
 
 /// Reads commented hex: pairs of digits, and `#` up to the end of a line for a comment.
 fn hex(text: &str) -> Vec<u8> {
@@ -34,6 +45,22 @@ fn proxied(source: &str, destination: &str) -> Origin {
         source: addr(source),
         destination: addr(destination),
     }
+}
+
+/// A version 2 header with its length filled in.
+fn v2(version_command: u8, family_transport: u8, block: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(block.len()).expect("a length of 16 bits");
+    [
+        &hex(SIGNATURE),
+        [version_command, family_transport].as_slice(),
+        &length.to_be_bytes(),
+        block,
+    ]
+    .concat()
+}
+
+fn tcp4_with(tlvs: &str) -> Vec<u8> {
+    v2(0x21, 0x11, &[hex(INET), hex(tlvs)].concat())
 }
 
 /// Decodes what must be a whole header from its first byte to its last, and checks what goes for every valid header:
@@ -69,6 +96,11 @@ fn decode_whole(bytes: &[u8], transport: Transport) -> Header<'_> {
     let (header, consumed) = complete(bytes, transport);
     assert_eq!(consumed, bytes.len());
     header
+}
+
+/// Decodes and checks: what is found in either step is the same to most tests.
+fn decode(bytes: &[u8], transport: Transport) -> Result<Decoded<Header<'_>>, HeaderError> {
+    super::decode(bytes, transport)?.check()
 }
 
 #[track_caller]

@@ -41,16 +41,21 @@ pub struct TlvIter<'a> {
 // === impl Tlvs ===
 
 impl<'a> Tlvs<'a> {
-    /// Checks the TLVs that begin at `start` and fill the rest of `header`, which is the whole header from its
-    /// signature on: their framing, their lengths and the checksum, if there is one.
-    #[inline]
-    pub(super) fn parse(header: &'a [u8], start: usize) -> Result<Self, HeaderError> {
-        let bytes = header.get(start..).unwrap_or_default();
-        if bytes.is_empty() {
-            return Ok(Self::default());
+    /// Checks the TLVs that are the last `bytes` of `header`, which is the whole header from its signature on: their
+    /// framing, their lengths and the checksum, if there is one.
+    pub(super) fn parse(header: &[u8], bytes: &'a [u8]) -> Result<Self, HeaderError> {
+        // Of most TLVs nothing but the framing matters. Anything else that is found ends the walk, and is looked into.
+        let mut rest = bytes;
+        while let Some((tlv, behind)) = split_first(rest) {
+            match tlv.kind {
+                Tlv::CRC32C => break,
+                Tlv::UNIQUE_ID if tlv.len() > UNIQUE_ID_LEN_MAX => break,
+                _ => rest = behind,
+            }
         }
-
-        check(header, bytes)?;
+        if !rest.is_empty() {
+            check(header, bytes)?;
+        }
         Ok(Self { bytes })
     }
 
@@ -167,6 +172,7 @@ fn split_first(bytes: &[u8]) -> Option<(Tlv<'_>, &[u8])> {
 }
 
 /// Checks the framing, the lengths and the checksum of the TLVs that are the last `bytes` of `header`.
+#[cold]
 fn check(header: &[u8], bytes: &[u8]) -> Result<(), HeaderError> {
     let mut crc_rest = None;
     let mut rest = bytes;

@@ -14,6 +14,8 @@ pub struct HeaderErrorKinds {
     pub closed_early: Counter,
     /// The header was not there in time (`--header-timeout`).
     pub timed_out: Counter,
+    /// It was not there yet when another connection needed its place (`--max-connections`) or its descriptor.
+    pub displaced: Counter,
     /// The connection failed meanwhile.
     pub unreadable: Counter,
     /// It says LOCAL, or names a loopback address, and may be from a client (`--udp-header v2-first`).
@@ -38,6 +40,7 @@ impl HeaderErrorKinds {
             ("empty", &self.empty),
             ("closed_early", &self.closed_early),
             ("timed_out", &self.timed_out),
+            ("displaced", &self.displaced),
             ("unreadable", &self.unreadable),
             ("host_behind_client", &self.host_behind_client),
         ])

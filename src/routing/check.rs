@@ -2,8 +2,9 @@
 
 use super::error::{RouteWarning, RoutingError};
 use super::kernel::Kernel;
+use super::need::Need;
 use super::netlink::NetlinkError;
-use super::plan::{FamilyPlan, Need, RoutePlan};
+use super::plan::{FamilyPlan, RoutePlan};
 use super::rule::Family;
 use super::way::ServerElsewhere;
 use super::{chosen, open, present_families, while_doing};

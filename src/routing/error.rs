@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::kernel::Obstacle;
-use super::plan::{Need, RouteTable};
+use super::need::Need;
 use super::rule::Family;
+use super::table::RouteTable;
 
 /// Something about this host's routing that keeps replies from coming back, though it is no reason not to start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

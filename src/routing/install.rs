@@ -1,19 +1,23 @@
 //! Rules and routes put into the kernel, and taken out again.
 
+mod warnings;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
 
+use self::warnings::installed_warnings;
 use super::error::{RouteWarning, RoutingError};
-use super::kernel::{DefaultRoute, Kernel};
+use super::kernel::Kernel;
 use super::message::Entry;
+use super::need::Need;
 use super::netlink::NetlinkError;
-use super::plan::{FamilyPlan, Need, RoutePlan};
-use super::rule::{Family, LocalRoute};
+use super::plan::{FamilyPlan, RoutePlan};
+use super::rule::Family;
 use super::slot::Slot;
 use super::way::ServerElsewhere;
-use super::{Present, chosen, open, present_families, while_doing};
+use super::{Present, open, present_families, while_doing};
 
 /// Servers' former addresses whose rules stay for connections that are open to them.
 const FORMER_MAX: usize = 8;
@@ -254,36 +258,6 @@ impl InstalledRoutes {
         Ok(())
     }
 
-    /// In a rehearsal: somebody's route that would come before ours in earnest, while the rehearsed one is narrower and so
-    /// comes first.
-    fn would_be_overtaken(
-        &self,
-        kernel: &mut Kernel,
-        family: &FamilyPlan,
-    ) -> Result<Vec<RouteWarning>, NetlinkError> {
-        if self.clients == Clients::All {
-            return Ok(Vec::new());
-        }
-        let LocalRoute { source, table } = family.route;
-        let routes = kernel.default_routes(family.family, table)?;
-        let before_ours = chosen(&routes).filter(|found| found.metric < self.slot.priority());
-        let metric = before_ours.map_or(self.slot.priority(), |found| found.metric);
-        let obstacle = kernel.obstacle_before(metric, family.family, table)?;
-        if obstacle.is_some() {
-            let possible = family.needs.iter().filter(|need| need.rule.is_possible());
-            return Ok(possible
-                .map(|need| RouteWarning::overruled(need, obstacle))
-                .collect());
-        }
-        let found = before_ours.filter(|found| !found.tagged && found.source != Some(source));
-        let matters = family.needs.iter().any(|need| need.reply.wildcard);
-        let found = found.filter(|_| matters);
-        Ok(found
-            .map(|found| foreign_route(family, found))
-            .into_iter()
-            .collect())
-    }
-
     /// Removes what carries our tag and our slot's number, or the number of a slot that nobody holds.
     fn remove_leftovers(&self, kernel: &mut Kernel, present: &Present) -> Result<(), RoutingError> {
         let doing = "removing what an earlier instance left";
@@ -339,57 +313,6 @@ fn remove_all(kernel: &mut Kernel, entries: Vec<Entry>) -> Result<(), RoutingErr
         outcome = outcome.and(removed);
     }
     outcome
-}
-
-/// What [`install`](fn@install) has to tell after everything was added.
-fn installed_warnings(
-    kernel: &mut Kernel,
-    family: &FamilyPlan,
-) -> Result<Vec<RouteWarning>, NetlinkError> {
-    let LocalRoute { source, table } = family.route;
-    let routes = kernel.default_routes(family.family, table)?;
-    let other_instances = routes
-        .iter()
-        .filter(|route| route.tagged)
-        .filter_map(|it| it.source);
-    let mut warnings: Vec<RouteWarning> = other_instances
-        .filter(|other| *other != source)
-        .map(|other| RouteWarning::SharedTable { table, other })
-        .chain(family.shortcoming.clone())
-        .collect();
-    for need in &family.needs {
-        if kernel.returns(&need.reply, None)? {
-            continue;
-        }
-        if let Some(warning) = RouteWarning::without_rule(need) {
-            warnings.push(warning);
-            continue;
-        }
-        match chosen(&routes) {
-            Some(found) if need.reply.wildcard && found.source != Some(source) => {
-                // A tagged one was reported above.
-                if !found.tagged {
-                    warnings.push(foreign_route(family, found));
-                }
-            }
-            _ => {
-                let obstacle = kernel.obstacle(family.family, table)?;
-                warnings.push(RouteWarning::overruled(need, obstacle));
-            }
-        }
-    }
-    Ok(warnings)
-}
-
-fn foreign_route(family: &FamilyPlan, found: DefaultRoute) -> RouteWarning {
-    RouteWarning::ForeignRoute {
-        family: family.family,
-        table: family.route.table,
-        found: found.source,
-        mend: family
-            .route
-            .replace_command(found.metric_typed(family.family)),
-    }
 }
 
 fn no_slot(cause: io::Error) -> RoutingError {

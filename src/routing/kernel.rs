@@ -14,9 +14,10 @@ use super::message::{
     CLIENTS_V4, CLIENTS_V6, Entry, LOOPBACK_INDEX, TAG, address_family, has_selector, host_length,
     loopback_up, metric, removable, reply_query, route_message, rule_message,
 };
+use super::need::{Host, Reply};
 use super::netlink::{Netlink, NetlinkError};
-use super::plan::{Host, Reply, RouteTable};
 use super::rule::{Family, Rule};
+use super::table::RouteTable;
 use super::way::{self, Way};
 
 /// The kernel's routing tables, through a netlink socket.

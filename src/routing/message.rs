@@ -11,7 +11,7 @@ use netlink_packet_route::rule::{
 };
 use netlink_packet_route::{AddressFamily, IpProtocol};
 
-use super::plan::Reply;
+use super::need::Reply;
 use super::rule::{Family, LocalRoute, Protocol, Rule};
 
 /// Says "added by glommproxy" on rules (`FRA_PROTOCOL`) and routes (`rtm_protocol`); `ip rule` shows it as `proto 77`.

@@ -1,11 +1,15 @@
 //! What has to be in the kernel's tables, worked out without asking the kernel.
 
-use std::fmt;
+#[cfg(test)]
+mod tests;
+
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use super::error::RouteWarning;
+use super::need::{Host, Need, Reply};
 use super::ports::PortRange;
 use super::rule::{Family, LocalRoute, Protocol, Rule};
+use super::table::RouteTable;
 use super::way::{ServerElsewhere, Way};
 use crate::addr::Targets;
 
@@ -39,23 +43,6 @@ pub struct RoutePlan {
     pub mark: Option<u32>,
 }
 
-/// The number of a routing table for us: any but `unspec` (0), `default` (253), `main` (254) and `local` (255), where a
-/// local default route would cut the host off (`/usr/include/linux/rtnetlink.h`, `RT_TABLE_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RouteTable(u32);
-
-impl RouteTable {
-    /// The one go-mmproxy's README uses.
-    pub const DEFAULT: Self = Self(123);
-}
-
-/// The table number is one of the kernel's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "routing table {0} belongs to the host; choose a table number other than 0 and 253 to 255, such as 123"
-)]
-pub struct ReservedTable(u32);
-
 /// Everything for one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FamilyPlan {
@@ -66,34 +53,6 @@ pub(super) struct FamilyPlan {
     pub(super) shortcoming: Option<RouteWarning>,
     /// Servers on other hosts, which need something there as well.
     pub(super) elsewhere: Vec<ServerElsewhere>,
-}
-
-/// A server's host, by its address. A link-local one means nothing without the interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Host {
-    pub(super) ip: IpAddr,
-    /// The index of the interface, or 0.
-    pub(super) scope: u32,
-}
-
-/// A packet that has to find its way back to us, and the rule that makes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Need {
-    pub(super) reply: Reply,
-    pub(super) rule: Rule,
-}
-
-/// A reply of a server to a client somewhere on the Internet, as the kernel sees it when it looks for a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) target: IpAddr,
-    /// The ports of the servers there, which all need the same.
-    pub(super) ports: PortRange,
-    pub(super) protocol: Protocol,
-    /// Whether the server is bound to the wildcard address, so that the route has to supply the source address.
-    pub(super) wildcard: bool,
-    /// The index of the interface it comes in by, if the server is on another host.
-    pub(super) arrives_by: Option<u32>,
 }
 
 // === impl RoutePlan ===
@@ -265,32 +224,6 @@ impl RoutePlan {
     }
 }
 
-// === impl RouteTable ===
-
-impl RouteTable {
-    /// The number.
-    pub fn number(self) -> u32 {
-        self.0
-    }
-}
-
-impl TryFrom<u32> for RouteTable {
-    type Error = ReservedTable;
-
-    fn try_from(number: u32) -> Result<Self, ReservedTable> {
-        match number {
-            0 | 253..=255 => Err(ReservedTable(number)),
-            _ => Ok(Self(number)),
-        }
-    }
-}
-
-impl fmt::Display for RouteTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 // === impl FamilyPlan ===
 
 impl FamilyPlan {
@@ -315,253 +248,5 @@ impl FamilyPlan {
         std::iter::once(self.route.to_string())
             .chain(rules)
             .collect()
-    }
-}
-
-// === impl Need ===
-
-impl Need {
-    /// A server that cannot be served, as its port can be in no rule.
-    pub(super) fn without_rule(&self) -> Option<SocketAddr> {
-        let Reply { target, ports, .. } = self.reply;
-        (!self.rule.is_possible()).then(|| SocketAddr::new(target, ports.first))
-    }
-}
-
-// === impl Host ===
-
-impl From<SocketAddr> for Host {
-    fn from(addr: SocketAddr) -> Self {
-        let scope = match addr {
-            SocketAddr::V4(_) => 0,
-            SocketAddr::V6(addr) => addr.scope_id(),
-        };
-        Self {
-            ip: addr.ip(),
-            scope,
-        }
-    }
-}
-
-// === impl Reply ===
-
-impl fmt::Display for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            target,
-            ports,
-            protocol,
-            wildcard,
-            arrives_by: _,
-        } = self;
-        let first = SocketAddr::new(*target, ports.first);
-        write!(f, "{protocol} replies of {first}")?;
-        if ports.last > ports.first {
-            write!(f, "-{}", ports.last)?;
-        }
-        if *wildcard {
-            f.write_str(", were it bound to the wildcard address,")?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::way::Link;
-    use super::*;
-
-    type TestResult = Result<(), Box<dyn std::error::Error>>;
-
-    fn plan(v4: &str, v6: &str) -> Result<RoutePlan, Box<dyn std::error::Error>> {
-        let targets = Targets {
-            v4: v4.parse()?,
-            v6: v6.parse()?,
-        };
-        Ok(RoutePlan::new(
-            [targets],
-            true,
-            true,
-            RouteTable::try_from(123)?,
-        ))
-    }
-
-    #[test]
-    fn loopback_targets_get_what_the_go_mmproxy_readme_tells_to_type() -> TestResult {
-        let mut plan = plan("127.0.0.1:25565", "[::1]:25566")?;
-        plan.wildcard_udp = false;
-        assert_eq!(
-            plan.commands(),
-            [
-                "ip route add local 0.0.0.0/0 dev lo src 127.0.0.1 table 123",
-                "ip rule add from 127.0.0.1/8 iif lo table 123",
-                "ip -6 route add local ::/0 dev lo src ::1 table 123",
-                "ip -6 rule add from ::1/128 iif lo table 123",
-            ]
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn udp_servers_on_the_wildcard_address_get_a_rule_on_their_port() -> TestResult {
-        let mut plan = plan("127.0.0.2:25565", "[::1]:25566")?;
-        plan.tcp = false;
-        assert_eq!(
-            plan.commands(),
-            [
-                "ip route add local 0.0.0.0/0 dev lo src 127.0.0.2 table 123",
-                "ip rule add from 127.0.0.1/8 iif lo table 123",
-                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 25565 table 123",
-                "ip -6 route add local ::/0 dev lo src ::1 table 123",
-                "ip -6 rule add iif lo ipproto udp sport 25566 table 123 priority 1000",
-                "ip -6 rule add from ::1/128 iif lo table 123",
-            ]
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn other_addresses_of_the_host_get_rules_for_the_server_port_only() -> TestResult {
-        let mut plan = plan("192.0.2.7:443", "[2001:db8::7]:444")?;
-        plan.v6.clear();
-        assert_eq!(
-            plan.commands(),
-            [
-                "ip route add local 0.0.0.0/0 dev lo src 192.0.2.7 table 123",
-                "ip rule add from 192.0.2.7/32 iif lo ipproto tcp sport 443 table 123",
-                "ip rule add from 192.0.2.7/32 iif lo ipproto udp sport 443 table 123",
-                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 443 table 123",
-            ]
-        );
-        plan.v4.clear();
-        plan.v6 = vec!["[2001:db8::7]:444".parse()?];
-        plan.udp = false;
-        assert_eq!(
-            plan.commands(),
-            [
-                "ip -6 route add local ::/0 dev lo src 2001:db8::7 table 123",
-                "ip -6 rule add from 2001:db8::7/128 iif lo ipproto tcp sport 444 table 123",
-            ]
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn consecutive_ports_of_a_server_share_a_rule() -> TestResult {
-        let mut plan = plan("127.0.0.1:2458", "[::1]:0")?;
-        for port in ["2456", "2457", "2457", "9000"] {
-            plan.v4.push(format!("127.0.0.1:{port}").parse()?);
-        }
-        assert_eq!(
-            plan.commands(),
-            [
-                "ip route add local 0.0.0.0/0 dev lo src 127.0.0.1 table 123",
-                "ip rule add from 127.0.0.1/8 iif lo table 123",
-                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 2456-2458 table 123",
-                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 9000 table 123",
-            ]
-        );
-        plan.v4 = vec!["192.0.2.7:443".parse()?, "192.0.2.7:444".parse()?];
-        plan.udp = false;
-        assert_eq!(
-            plan.commands()[1..],
-            ["ip rule add from 192.0.2.7/32 iif lo ipproto tcp sport 443-444 table 123"]
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn servers_at_several_addresses_are_each_served_but_for_wildcards() -> TestResult {
-        let mut plan = plan("127.0.0.1:1", "[::1]:0")?;
-        plan.v4.push("192.0.2.7:2".parse()?);
-        assert_eq!(
-            plan.commands(),
-            [
-                "ip route add local 0.0.0.0/0 dev lo src 127.0.0.1 table 123",
-                "ip rule add from 127.0.0.1/8 iif lo table 123",
-                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 1 table 123",
-                "ip rule add from 192.0.2.7/32 iif lo ipproto tcp sport 2 table 123",
-                "ip rule add from 192.0.2.7/32 iif lo ipproto udp sport 2 table 123",
-            ]
-        );
-        let shortcoming = |plan: &RoutePlan| plan.families().next().and_then(|it| it.shortcoming);
-        let several = RouteWarning::SeveralTargets {
-            served: "127.0.0.1".parse()?,
-            others: vec!["192.0.2.7".parse()?],
-        };
-        assert_eq!(shortcoming(&plan), Some(several));
-        plan.wildcard_udp = false;
-        assert_eq!(shortcoming(&plan), None);
-        Ok(())
-    }
-
-    /// Here, a server that is elsewhere is the first, and yet the route supplies the address of one that is here.
-    #[test]
-    fn servers_here_and_elsewhere_get_what_each_needs() -> TestResult {
-        let mut plan = plan("192.0.2.7:443", "[::1]:0")?;
-        for server in [
-            "192.0.2.7:444",
-            "192.0.2.7:446",
-            "127.0.0.1:1",
-            "10.0.0.1:2",
-        ] {
-            plan.v4.push(server.parse()?);
-        }
-        let link = Way::By(Link {
-            interface: "eth1".to_owned(),
-            index: 7,
-            source: Some("192.0.2.1".parse()?),
-            router: None,
-        });
-        let hosts = plan.hosts(Family::V4);
-        let ways = [link, Way::Here, Way::Here];
-        let ways: Vec<(Host, Way)> = hosts.into_iter().zip(ways).collect();
-        let family = plan.family(Family::V4, &ways).ok_or("no plan")?;
-        assert_eq!(
-            family.commands(),
-            [
-                "ip route add local 0.0.0.0/0 dev lo src 127.0.0.1 table 123",
-                "ip rule add from 192.0.2.7/32 iif eth1 ipproto tcp sport 443-444 table 123",
-                "ip rule add from 192.0.2.7/32 iif eth1 ipproto udp sport 443-444 table 123",
-                "ip rule add from 192.0.2.7/32 iif eth1 ipproto tcp sport 446 table 123",
-                "ip rule add from 192.0.2.7/32 iif eth1 ipproto udp sport 446 table 123",
-                "ip rule add from 127.0.0.1/8 iif lo table 123",
-                "ip rule add from 0.0.0.0/32 iif lo ipproto udp sport 1 table 123",
-                "ip rule add from 10.0.0.1/32 iif lo ipproto tcp sport 2 table 123",
-                "ip rule add from 10.0.0.1/32 iif lo ipproto udp sport 2 table 123",
-            ]
-        );
-        let several = RouteWarning::SeveralTargets {
-            served: "127.0.0.1".parse()?,
-            others: vec!["10.0.0.1".parse()?],
-        };
-        assert_eq!(family.shortcoming, Some(several));
-        let [elsewhere] = &family.elsewhere[..] else {
-            return Err("one server is elsewhere".into());
-        };
-        assert_eq!(
-            elsewhere.commands,
-            [
-                "ip route add default via 192.0.2.1 src 192.0.2.7 table 123",
-                "ip rule add from 192.0.2.7 ipproto tcp sport 443-444 table 123",
-                "ip rule add ipproto udp sport 443-444 table 123",
-                "ip rule add from 192.0.2.7 ipproto tcp sport 446 table 123",
-                "ip rule add ipproto udp sport 446 table 123",
-            ]
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn tables_of_the_host_are_refused() {
-        for number in [0, 253, 254, 255] {
-            assert_eq!(RouteTable::try_from(number), Err(ReservedTable(number)));
-        }
-        for number in [1, 123, 252, 256, u32::MAX] {
-            assert_eq!(
-                RouteTable::try_from(number).map(RouteTable::number),
-                Ok(number)
-            );
-        }
     }
 }

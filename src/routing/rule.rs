@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::plan::RouteTable;
 use super::ports::PortRange;
+use super::table::RouteTable;
 use super::way::Link;
 
 /// All IPv4 loopback addresses, written as go-mmproxy's README writes it.

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
-use super::plan::{Need, Reply, RouteTable};
+use super::need::{Need, Reply};
 use super::rule::{Family, Protocol};
+use super::table::RouteTable;
 
 /// How packets get to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]

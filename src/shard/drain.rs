@@ -25,6 +25,7 @@ pub(crate) enum Draining {
 #[derive(Default)]
 pub(crate) struct Drain {
     begun: Cell<Option<Draining>>,
+    cut: Cell<bool>,
     tcp: Cell<Option<Waker>>,
     udp: Cell<Option<Waker>>,
 }
@@ -48,6 +49,19 @@ impl Drain {
         for waker in [self.tcp.take(), self.udp.take()].into_iter().flatten() {
             waker.wake();
         }
+    }
+
+    /// Has the flows that are left end now: the process does.
+    pub(super) fn cut(&self) {
+        self.cut.set(true);
+        if let Some(waker) = self.udp.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether they are to.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.get()
     }
 
     /// Whether it has begun, and how.

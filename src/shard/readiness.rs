@@ -8,11 +8,13 @@
 //! The driver sleeps in one of two places:
 //!
 //! - while traffic flows, in `epoll_wait` itself: one system call for each round, where an idle-wake-idle cycle of
-//!   glommio costs about four;
+//!   glommio costs about ten;
 //! - once it is quiet, in glommio's ring, so that timers and channels run and a silent shard costs nothing.
 //!
-//! Which one is decided by the usual gap between events (see [`Pace`]), so that a few datagrams a second do not mean a
-//! hundred timed wake-ups a second.
+//! Which one, and for how long, is decided by the usual gap between events (see [`Pace`]), so that a few datagrams a second
+//! mean neither a hundred timed wake-ups a second, nor as many of those cycles. Meanwhile glommio's timers and channels have
+//! their turn every [`BRISK_SLEEP`], or [`SPARSE_SLEEP`]: so late can a deadline be. What cannot wait so long asks for the
+//! ring ([`Readiness::rest`]), or for a turn ([`Readiness::want_turn`]).
 
 mod pace;
 mod queue;
@@ -25,6 +27,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -35,7 +38,7 @@ use glommio::timer::Timer;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use self::pace::Pace;
+use self::pace::{BRISK_SLEEP, Pace, SPARSE_SLEEP};
 pub(crate) use self::queue::ReadyQueue;
 use self::slot::{Slot, Slots, Wake};
 pub(crate) use self::watched::Watched;
@@ -45,13 +48,6 @@ use crate::sys;
 
 /// Events taken from epoll at once.
 const EVENTS_MAX: usize = 256;
-
-/// How long the driver sleeps in `epoll_wait` at most.
-const EPOLL_SLEEP: Duration = Duration::from_millis(10);
-
-/// How often glommio's timers and channels get a turn while the driver does not sleep in the ring: so late can a timer or
-/// a command be on a shard under load.
-const TURN: Duration = Duration::from_millis(10);
 
 /// A shard's sockets and their readiness. Clones share the set.
 #[derive(Clone)]
@@ -64,6 +60,10 @@ struct Set {
     paused: RefCell<Vec<Waker>>,
     /// The driver, while it sleeps in the ring.
     sleeper: Cell<Option<Waker>>,
+    /// Tasks that rest for less than [`SPARSE_SLEEP`].
+    resting: Cell<usize>,
+    /// Whether somebody waits for glommio's channels.
+    turn_wanted: Cell<bool>,
 }
 
 // === impl Readiness ===
@@ -81,6 +81,8 @@ impl Readiness {
             slots: RefCell::default(),
             paused: RefCell::default(),
             sleeper: Cell::default(),
+            resting: Cell::default(),
+            turn_wanted: Cell::default(),
         })))
     }
 
@@ -170,6 +172,23 @@ impl Readiness {
         .await;
     }
 
+    /// For a set whose tasks wait for glommio's channels as much as for sockets: while events are sparse, the driver always
+    /// sleeps in the ring.
+    pub(crate) fn rest_in_ring(&self) {
+        self.0.resting.set(self.0.resting.get() + 1);
+    }
+
+    /// Waits for so long, and hardly longer even if that is less than the driver sleeps in `epoll_wait` otherwise.
+    pub(crate) async fn rest(&self, duration: Duration) {
+        let _resting = (duration < SPARSE_SLEEP).then(|| Resting::new(&self.0.resting));
+        Timer::new(duration).await;
+    }
+
+    /// Has the driver let glommio look at its channels before it sleeps again.
+    pub(crate) fn want_turn(&self) {
+        self.0.turn_wanted.set(true);
+    }
+
     /// Has the task of `cx` woken in the driver's next round. It is about to pause with work left.
     pub(crate) fn resume_later(&self, cx: &Context<'_>) {
         self.0.paused.borrow_mut().push(cx.waker().clone());
@@ -196,16 +215,17 @@ impl Readiness {
         loop {
             let before = Instant::now();
             busy_nanos.add(nanos(before - awake_since));
+            let sleep = pace.sleep(before).filter(|&sleep| self.suits(sleep));
             let ready = if work_left {
                 self.wait(&mut events, Duration::ZERO)
-            } else if pace.is_brisk(before) {
-                self.wait(&mut events, EPOLL_SLEEP)
+            } else if let Some(sleep) = sleep {
+                self.wait(&mut events, sleep)
             } else if or(self.sleep_in_ring(), self.work_is_left()).await {
                 last_turn = Instant::now();
                 self.wait(&mut events, Duration::ZERO)
             } else {
                 // Out of descriptors.
-                self.wait(&mut events, EPOLL_SLEEP)
+                self.wait(&mut events, BRISK_SLEEP)
             };
             let now = Instant::now();
             // A look at epoll that does not wait is work.
@@ -219,7 +239,7 @@ impl Readiness {
                 }
                 Err(error) => return error,
             }
-            if now.saturating_duration_since(last_turn) >= TURN {
+            if now.saturating_duration_since(last_turn) >= sleep.unwrap_or(BRISK_SLEEP) {
                 give_turn().await;
                 last_turn = Instant::now();
                 locality.settle(last_turn);
@@ -230,8 +250,19 @@ impl Readiness {
             }
             // The woken tasks run now; then it is our turn again.
             yield_now().await;
+            if self.0.turn_wanted.take() {
+                give_turn().await;
+                last_turn = Instant::now();
+                // glommio looks at its timers first, and so wakes us before those whom a channel wakes.
+                yield_now().await;
+            }
             work_left = !self.0.paused.borrow().is_empty();
         }
+    }
+
+    /// Whether nobody rests who would oversleep.
+    fn suits(&self, sleep: Duration) -> bool {
+        sleep < SPARSE_SLEEP || self.0.resting.get() == 0
     }
 
     /// Waits until some task has paused with work left, which does not show in epoll. Returns true.
@@ -293,13 +324,42 @@ impl Readiness {
     }
 }
 
+/// Counts a task that rests, until it is dropped.
+struct Resting<'a>(&'a Cell<usize>);
+
+// === impl Resting ===
+
+impl<'a> Resting<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Lets glommio look at its timers and channels, which it does when no task is left to run: while the driver waits for a
 /// timer, none is, since those with work left pause until the driver's next round. The timer is over by then, so that
-/// nobody sleeps.
+/// nobody sleeps; but not before it was waited for, which would be no turn at all.
 async fn give_turn() {
-    Timer::new(Duration::from_micros(1)).await;
+    let mut wait = Duration::from_micros(1);
+    let mut given = false;
+    while !given {
+        let mut timer = Timer::new(wait);
+        poll_fn(|cx| {
+            let over = Pin::new(&mut timer).poll(cx);
+            given |= over.is_pending();
+            over
+        })
+        .await;
+        wait *= 2;
+    }
 }

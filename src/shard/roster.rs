@@ -1,21 +1,25 @@
-//! The TCP relays of a shard that may have to end although neither side ends them: because their client is denied by a
-//! new list, or because they are idle. A shard without either keeps no roster.
+//! The TCP relays of a shard, where they may have to end although neither side ends them (because their client is denied by
+//! a new list, because they are idle, because the process ends and the access log is to say so), or where somebody may ask
+//! which clients are the busiest. A shard without any of it keeps no roster.
 //!
-//! A relay neither looks at the clock nor has a timer. It notes how many bytes it has moved, and two tasks go round all
-//! relays, some at a time: one when the list changes, one now and then, which takes the time of those that have moved
-//! nothing since it came by last.
+//! A relay neither looks at the clock nor has a timer. It notes how many bytes it has moved, and tasks go round all relays,
+//! some at a time: one when the list changes; one now and then, which takes the time of those that have moved nothing since
+//! it came by last; one when somebody asks; one at the end.
+
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use glommio::timer::Timer;
 use tracing::info;
 
 use super::lists::Lists;
 use super::readiness::Readiness;
 use crate::addr::ClientAddr;
+use crate::metrics::{Tally, Traffic};
 
 /// Relays looked at, and of them ended, before the shard's other tasks get a turn: a look is a look-up in the list, an end
 /// takes some system calls.
@@ -43,9 +47,10 @@ struct Entries {
 /// What is known of one relay.
 struct Entry {
     client: Option<ClientAddr>,
-    /// Bytes moved so far, both ways.
-    moved: Cell<u64>,
-    /// What [`Entry::moved`] was at the last round, and since when.
+    since: Instant,
+    /// Bytes moved so far, to the server and to the client.
+    moved: Cell<[u64; 2]>,
+    /// How many [`Entry::moved`] were at the last round, and since when.
     idle: Cell<Option<(u64, Instant)>>,
     ended: Cell<Option<Ended>>,
     waker: Cell<Option<Waker>>,
@@ -73,19 +78,23 @@ pub(crate) enum Ended {
     Denied,
     #[error("no byte for {seconds} s (--idle-timeout)", seconds = .0.as_secs_f32())]
     Idle(Duration),
+    #[error("cut by the end of the process")]
+    Cut,
 }
 
 // === impl Roster ===
 
 impl Roster {
-    /// The roster of a shard, with the tasks that go round it; None if nothing ends relays. Must be called on an executor.
+    /// The roster of a shard, with the tasks that go round it; None if nothing ends relays, and it is not `needed` otherwise. Must
+    /// be called on an executor.
     pub(crate) fn start(
         lists: &Rc<Lists>,
         idle_max: Option<Duration>,
+        needed: bool,
         readiness: &Readiness,
         listener: usize,
     ) -> Option<Rc<Self>> {
-        if !lists.ends_denied() && idle_max.is_none() {
+        if !lists.ends_denied() && idle_max.is_none() && !needed {
             return None;
         }
         let roster = Rc::new(Self::new(Rc::clone(lists)));
@@ -113,7 +122,8 @@ impl Roster {
     pub(crate) fn enter(self: &Rc<Self>, client: Option<ClientAddr>) -> Leash {
         let entry = Rc::new(Entry {
             client,
-            moved: Cell::new(0),
+            since: Instant::now(),
+            moved: Cell::default(),
             idle: Cell::new(None),
             ended: Cell::new(self.lists.ends(client).then_some(Ended::Denied)),
             waker: Cell::new(None),
@@ -129,6 +139,42 @@ impl Roster {
             place,
             entry,
         }
+    }
+
+    /// Adds to a tally what the relays of clients have moved so far.
+    pub(crate) async fn count(&self, tally: &mut Tally, readiness: &Readiness) {
+        let mut place = 0;
+        while let Some(next) = self.count_some(place, tally) {
+            place = next;
+            readiness.pause().await;
+        }
+    }
+
+    /// As [`Roster::count`], for a turn's relays from this place on. Returns where the next begins, if there is one.
+    fn count_some(&self, place: usize, tally: &mut Tally) -> Option<usize> {
+        let relays = &self.entries.borrow().relays;
+        let behind = relays.len().min(place + LOOKS_MAX);
+        for entry in relays.get(place..behind)?.iter().flatten() {
+            if let Some(client) = entry.client {
+                let traffic = Traffic::of_connection(entry.moved.get(), entry.since);
+                tally.add(client.addr().ip(), traffic);
+            }
+        }
+        (behind < relays.len()).then_some(behind)
+    }
+
+    /// Ends all relays, and waits until they have.
+    pub(crate) async fn cut(&self, readiness: &Readiness) {
+        // Some may enter meanwhile.
+        while !self.is_empty() {
+            self.go_round(readiness, |_| Some(Ended::Cut)).await;
+            readiness.pause().await;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        let entries = self.entries.borrow();
+        entries.free.len() == entries.relays.len()
     }
 
     async fn end_denied(&self, readiness: &Readiness, listener: usize) {
@@ -148,7 +194,7 @@ impl Roster {
     async fn end_idle(&self, readiness: &Readiness, idle_max: Duration) {
         let round = (idle_max / ROUNDS_PER_IDLE).clamp(ROUND_MIN, ROUND_MAX);
         loop {
-            Timer::new(round).await;
+            readiness.rest(round).await;
             // The time of the look, not that of the round: bytes may pass between two of its turns.
             let idle = |entry: &Entry| {
                 let is_idle = entry.is_idle(Instant::now(), idle_max);
@@ -207,10 +253,11 @@ impl Entry {
 
     /// Whether nothing has moved for so long, as far as the rounds can tell: later than it happened, never earlier.
     fn is_idle(&self, now: Instant, idle_max: Duration) -> bool {
+        let moved = self.moved.get().iter().sum();
         match self.idle.get() {
-            Some((moved, since)) if moved == self.moved.get() => now - since >= idle_max,
+            Some((before, since)) if before == moved => now - since >= idle_max,
             _ => {
-                self.idle.set(Some((self.moved.get(), now)));
+                self.idle.set(Some((moved, now)));
                 false
             }
         }
@@ -233,8 +280,8 @@ impl Leash {
         ended
     }
 
-    /// Notes how many bytes the relay has moved by now.
-    pub(crate) fn note(&self, moved: u64) {
+    /// Notes how many bytes the relay has moved by now, to the server and to the client.
+    pub(crate) fn note(&self, moved: [u64; 2]) {
         self.entry.moved.set(moved);
     }
 }
@@ -244,110 +291,5 @@ impl Drop for Leash {
         let mut entries = self.roster.entries.borrow_mut();
         entries.relays[self.place] = None;
         entries.free.push(self.place);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::addr::PeerAddr;
-    use crate::shard::lists::InitialLists;
-    use crate::subnets::SubnetSet;
-    use std::sync::Arc;
-
-    const IDLE: Duration = Duration::from_secs(60);
-
-    fn client(n: u8) -> Option<ClientAddr> {
-        let peer = PeerAddr::new(([198, 51, 100, 1], 1).into());
-        ClientAddr::believe(([192, 0, 2, n], 1).into(), peer).ok()
-    }
-
-    fn roster(denied: &str) -> Rc<Roster> {
-        let denied = SubnetSet::parse(denied).expect("a list");
-        let lists = InitialLists {
-            denied: Some(Arc::new(denied)),
-            ..InitialLists::default()
-        };
-        let lists = Lists::new(lists, false);
-        Rc::new(Roster::new(Rc::new(lists)))
-    }
-
-    fn ended(leash: &Leash) -> Option<Ended> {
-        leash.pulled(&Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn a_round_ends_whom_it_is_to_end_and_in_turns() {
-        let roster = roster("");
-        let leashes: Vec<_> = (0..2500u32)
-            .map(|n| roster.enter(client(n as u8)))
-            .collect();
-        let of_7 = |entry: &Entry| (entry.client == client(7)).then_some(Ended::Denied);
-        let turn = |place| roster.look_at_some(place, of_7);
-        let of = |ended, next| Turn { ended, next };
-        assert_eq!(turn(0), of(4, Some(1024)));
-        assert_eq!(turn(1024), of(4, Some(2048)));
-        assert_eq!(turn(2048), of(2, None));
-        // Who has been told is told once.
-        assert_eq!(turn(0), of(0, Some(1024)));
-        for (n, leash) in leashes.iter().enumerate() {
-            let want = (n % 256 == 7).then_some(Ended::Denied);
-            assert_eq!(ended(leash), want, "{n}");
-        }
-    }
-
-    #[test]
-    fn a_turn_ends_no_more_than_it_may_and_the_next_goes_on_there() {
-        let roster = roster("");
-        let leashes: Vec<_> = (0..150).map(|_| roster.enter(client(1))).collect();
-        let all = |_: &Entry| Some(Ended::Denied);
-        let of = |ended, next| Turn { ended, next };
-        assert_eq!(roster.look_at_some(0, all), of(64, Some(64)));
-        assert_eq!(roster.look_at_some(64, all), of(64, Some(128)));
-        // Some are gone by now.
-        drop(leashes);
-        assert_eq!(roster.look_at_some(128, all), of(0, None));
-        assert_eq!(roster.look_at_some(500, all), of(0, None));
-    }
-
-    #[test]
-    fn places_are_used_again() {
-        let roster = roster("");
-        let first = roster.enter(client(1));
-        let second = roster.enter(client(2));
-        drop(first);
-        let third = roster.enter(client(3));
-        assert_eq!((second.place, third.place), (1, 0));
-        assert_eq!(roster.entries.borrow().relays.len(), 2);
-    }
-
-    #[test]
-    fn who_is_denied_while_the_server_is_dialled_ends_at_once() {
-        let roster = roster("192.0.2.1");
-        assert_eq!(ended(&roster.enter(client(1))), Some(Ended::Denied));
-        assert_eq!(ended(&roster.enter(client(2))), None);
-        assert_eq!(ended(&roster.enter(None)), None);
-    }
-
-    #[test]
-    fn a_relay_is_idle_after_its_time_and_never_before() {
-        let roster = roster("");
-        let leash = roster.enter(client(1));
-        let start = Instant::now();
-        let idle_at = |seconds| {
-            let now = start + Duration::from_secs(seconds);
-            leash.entry.is_idle(now, IDLE)
-        };
-        assert!(!idle_at(0));
-        assert!(!idle_at(59));
-        leash.note(1);
-        assert!(!idle_at(60));
-        assert!(!idle_at(119));
-        assert!(idle_at(120));
-        // It may have been the very moment before.
-        leash.note(2);
-        assert!(!idle_at(500));
-        assert!(!idle_at(559));
-        assert!(idle_at(560));
     }
 }

@@ -104,14 +104,17 @@ impl Half {
             let step = match &mut self.mode {
                 Mode::Copy { unsent } => copy_step(unsent, source, sink, buffer, &mut self.bytes),
                 Mode::Splice { pipe, small_rounds } => {
-                    let Some(mut taken) = pipe.take().or_else(|| pipes.take()) else {
+                    // In its place even while it is used: whatever happens, `release` finds it there.
+                    if pipe.is_none() {
+                        *pipe = pipes.take();
+                    }
+                    let Some(taken) = pipe else {
                         self.release(pipes);
                         continue;
                     };
-                    let step = splice_step(&mut taken, small_rounds, source, sink, &mut self.bytes);
-                    match step {
-                        Step::Blocked if taken.filled == 0 => pipes.put(taken),
-                        _ => *pipe = Some(taken),
+                    let step = splice_step(taken, small_rounds, source, sink, &mut self.bytes);
+                    if matches!(step, Step::Blocked) && taken.filled == 0 {
+                        pipe.take().into_iter().for_each(|empty| pipes.put(empty));
                     }
                     step
                 }

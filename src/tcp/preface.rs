@@ -84,9 +84,9 @@ fn accumulate(
     };
     match header::decode(bytes, Transport::Stream).map_err(PrefaceError::Header)? {
         Decoded::Complete { header, consumed } => {
-            trust.check(&header).map_err(PrefaceError::Header)?;
+            let header = trust.check(header).map_err(PrefaceError::Header)?;
             Ok(Some(Preface {
-                origin: header.origin,
+                origin: header.origin(),
                 details: logging::details(header.tlvs),
                 rest: bytes[consumed..].to_vec(),
             }))

@@ -44,71 +44,99 @@ pub(crate) struct FirstBytes {
     pub(crate) unsent: Vec<u8>,
 }
 
-struct Relay<'a> {
-    client: Side<'a>,
-    server: Side<'a>,
+/// A relay between two connections, which it owns. Moves bytes until both directions have ended, beginning with the
+/// client's first bytes. A reset of one side is passed on to the other when the sockets are dropped. If the leash is pulled,
+/// both sides are reset, unless the process ends: neither may take for the end of a stream what is none.
+pub(crate) struct Relay<'a> {
+    client: Side,
+    server: Side,
     to_server: Half,
     to_client: Half,
-    leash: Option<&'a Leash>,
+    leash: Option<Leash>,
     tcp: &'a Tcp,
 }
 
 /// One connection of the two.
-struct Side<'a> {
-    stream: &'a Stream,
+struct Side {
+    stream: Stream,
     /// It took no more bytes: it was reset, which its other direction may not have found yet.
     closed: bool,
     /// The other side's end has been passed on to it.
     end_sent: bool,
 }
 
-/// Moves bytes between the two until both directions have ended, beginning with the client's first bytes. A reset of one
-/// side is passed on to the other when the sockets are dropped. If the leash is pulled, both sides are reset: neither may
-/// take for the end of a stream what is none.
-pub(crate) async fn relay(
-    downstream: &Stream,
-    upstream: &Stream,
-    first: FirstBytes,
-    leash: Option<&Leash>,
-    tcp: &Tcp,
-) -> Closed {
-    tcp.metrics.tcp.bytes_upstream.add(first.sent);
-    let mut relay = Relay {
-        client: Side::new(downstream),
-        server: Side::new(upstream),
-        to_server: Half::new(first.sent, first.unsent),
-        to_client: Half::new(0, Vec::new()),
-        leash,
-        tcp,
-    };
-    let reason = poll_fn(|cx| relay.poll(cx)).await;
-    relay.to_server.release(&tcp.pipes);
-    relay.to_client.release(&tcp.pipes);
-    match reason {
-        Reason::Finished => {}
-        Reason::ClientFailed(_) => relay.server.pass_on_reset(),
-        Reason::ServerFailed(_) => relay.client.pass_on_reset(),
-        Reason::Ended(ended) => {
-            match ended {
-                Ended::Denied => tcp.metrics.tcp.ended_denied.increment(),
-                Ended::Idle(_) => tcp.metrics.tcp.ended_idle.increment(),
-            }
-            reset_on_close(downstream);
-            reset_on_close(upstream);
-        }
-    }
-    Closed {
-        bytes_upstream: relay.to_server.bytes,
-        bytes_downstream: relay.to_client.bytes,
-        reason,
-    }
-}
-
 // === impl Relay ===
 
-impl Relay<'_> {
+impl<'a> Relay<'a> {
+    pub(crate) fn new(
+        downstream: Stream,
+        upstream: Stream,
+        first: FirstBytes,
+        leash: Option<Leash>,
+        tcp: &'a Tcp,
+    ) -> Self {
+        tcp.metrics.tcp.bytes_upstream.add(first.sent);
+        Self {
+            client: Side::new(downstream),
+            server: Side::new(upstream),
+            to_server: Half::new(first.sent, first.unsent),
+            to_client: Half::new(0, Vec::new()),
+            leash,
+            tcp,
+        }
+    }
+
+    /// Serves to the end. The sockets are closed when the relay is dropped.
+    pub(crate) async fn run(&mut self) -> Closed {
+        let reason = poll_fn(|cx| self.poll(cx)).await;
+        match reason {
+            Reason::Finished => {}
+            // Where it was not a reset that it failed by, but the kernel had no memory, that side has to learn of it, too.
+            Reason::ClientFailed(_) => {
+                if !self.server.has_last_words() {
+                    self.reset_server();
+                }
+                reset_on_close(&self.client.stream);
+            }
+            Reason::ServerFailed(_) => {
+                if !self.client.has_last_words() {
+                    reset_on_close(&self.client.stream);
+                }
+                reset_on_close(&self.server.stream);
+            }
+            Reason::Ended(ended) => {
+                let metrics = &self.tcp.metrics.tcp;
+                match ended {
+                    Ended::Denied => metrics.ended_denied.increment(),
+                    Ended::Idle(_) => metrics.ended_idle.increment(),
+                    Ended::Cut => metrics.ended_cut.increment(),
+                }
+                // At its end the process closes them, as the kernel would.
+                if ended != Ended::Cut {
+                    reset_on_close(&self.client.stream);
+                    self.reset_server();
+                }
+            }
+        }
+        Closed {
+            bytes_upstream: self.to_server.bytes,
+            bytes_downstream: self.to_client.bytes,
+            reason,
+        }
+    }
+
+    /// Lets the close send a reset to the server, and has it sent again if bytes that are on their way keep it from being
+    /// obeyed.
+    fn reset_server(&self) {
+        let stream = &self.server.stream;
+        if unacknowledged(stream).is_ok_and(|count| count > 0) {
+            self.tcp.late_resets.answer_for(stream);
+        }
+        reset_on_close(stream);
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
-        if let Some(ended) = self.leash.and_then(|leash| leash.pulled(cx)) {
+        if let Some(ended) = self.leash.as_ref().and_then(|leash| leash.pulled(cx)) {
             return Poll::Ready(Reason::Ended(ended));
         }
         self.client.stream.register(cx);
@@ -124,7 +152,7 @@ impl Relay<'_> {
         );
         let moved = self.to_server.bytes - before;
         if moved > 0 {
-            self.tcp.locality.received(self.client.stream);
+            self.tcp.locality.received(&self.client.stream);
         }
         metrics.bytes_upstream.add(moved);
         let up_again = match sent {
@@ -150,8 +178,8 @@ impl Relay<'_> {
         if let Some(reason) = self.outcome() {
             return Poll::Ready(reason);
         }
-        if let Some(leash) = self.leash {
-            leash.note(self.to_server.bytes + self.to_client.bytes);
+        if let Some(leash) = &self.leash {
+            leash.note([self.to_server.bytes, self.to_client.bytes]);
         }
         if up_again || down_again {
             self.tcp.readiness.resume_later(cx);
@@ -177,6 +205,14 @@ impl Relay<'_> {
     }
 }
 
+impl Drop for Relay<'_> {
+    /// However it ends: the pool counts its pipes.
+    fn drop(&mut self) {
+        self.to_server.release(&self.tcp.pipes);
+        self.to_client.release(&self.tcp.pipes);
+    }
+}
+
 /// What ended a session early.
 enum Failed {
     Source(io::Error),
@@ -184,17 +220,17 @@ enum Failed {
 }
 
 /// Gives a direction its turn. Returns whether it wants another.
-fn turn(
-    half: &mut Half,
-    source: &Side<'_>,
-    sink: &mut Side<'_>,
-    tcp: &Tcp,
-) -> Result<bool, Failed> {
+fn turn(half: &mut Half, source: &Side, sink: &mut Side, tcp: &Tcp) -> Result<bool, Failed> {
     if half.ended() {
         return Ok(false);
     }
     let mut pages = tcp.pages.borrow_mut();
-    match half.advance(source.stream, sink.stream, pages.as_bytes_mut(), &tcp.pipes) {
+    match half.advance(
+        &source.stream,
+        &sink.stream,
+        pages.as_bytes_mut(),
+        &tcp.pipes,
+    ) {
         Progress::Blocked => Ok(false),
         Progress::Again => Ok(true),
         // A write has told of the reset already, so that the read found a plain end.
@@ -214,8 +250,8 @@ fn turn(
 
 // === impl Side ===
 
-impl<'a> Side<'a> {
-    fn new(stream: &'a Stream) -> Self {
+impl Side {
+    fn new(stream: Stream) -> Self {
         Self {
             stream,
             closed: false,
@@ -225,17 +261,14 @@ impl<'a> Side<'a> {
 
     fn pass_on_end(&mut self) {
         // It fails only if the connection is gone, as the other direction will find.
-        let _ = SockRef::from(&**self.stream).shutdown(Shutdown::Write);
+        let _ = SockRef::from(&*self.stream).shutdown(Shutdown::Write);
         self.end_sent = true;
     }
 
-    /// Unless the end was passed on before and last words are still on their way: a reset would take them back.
-    fn pass_on_reset(&self) {
+    /// Whether the end was passed on to it, and bytes before it are still on their way: a reset would take them back.
+    fn has_last_words(&self) -> bool {
         // The end itself counts for one, and nothing is lost with it.
-        let on_their_way = || unacknowledged(self.stream).is_ok_and(|count| count > 1);
-        if !(self.end_sent && on_their_way()) {
-            reset_on_close(self.stream);
-        }
+        self.end_sent && unacknowledged(&self.stream).is_ok_and(|count| count > 1)
     }
 }
 

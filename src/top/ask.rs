@@ -1,12 +1,16 @@
 //! Asking the proxy.
 
+mod clients;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long the proxy may take. It takes a millisecond.
+pub(super) use self::clients::Clients;
+
+/// How long the proxy may take. It takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read: far more than a thousand shards fill.
@@ -38,23 +42,13 @@ pub(super) struct Status(Value);
 
 impl Status {
     pub(super) fn ask(addr: SocketAddr) -> Result<Self, AskError> {
-        let answer = fetch(addr).map_err(|error| {
-            // What a read says whose time is over (socket(7), SO_RCVTIMEO).
-            let error = match error.kind() {
-                io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-                _ => error,
-            };
-            AskError::Silent { addr, error }
-        })?;
+        let answer = fetch(addr, "/status")?;
         Self::parse(&answer).ok_or(AskError::Stranger(addr))
     }
 
     fn parse(answer: &[u8]) -> Option<Self> {
-        let answer = std::str::from_utf8(answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let is_good = head.starts_with("HTTP/1.1 200 ");
-        let status = serde_json::from_str(body).ok().map(Self);
-        status.filter(|it| is_good && it.0["shards"].is_array() && it.0["version"].is_string())
+        let status = document(answer).map(Self);
+        status.filter(|it| it.0["shards"].is_array() && it.0["version"].is_string())
     }
 
     /// A text by its name.
@@ -92,16 +86,35 @@ impl Status {
     }
 }
 
-fn fetch(addr: SocketAddr) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // The endpoint has one answer for a connection.
-    write!(
-        stream,
-        "GET /status HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
-    Ok(answer)
+/// Asks for a path, and returns the whole answer.
+fn fetch(addr: SocketAddr, path: &str) -> Result<Vec<u8>, AskError> {
+    let fetch = || {
+        let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        // The endpoint has one answer for a connection.
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    fetch().map_err(|error: io::Error| {
+        // What a read says whose time is over (socket(7), SO_RCVTIMEO).
+        let error = match error.kind() {
+            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+            _ => error,
+        };
+        AskError::Silent { addr, error }
+    })
+}
+
+/// The JSON of a good answer.
+fn document(answer: &[u8]) -> Option<Value> {
+    let answer = std::str::from_utf8(answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let is_good = head.starts_with("HTTP/1.1 200 ");
+    serde_json::from_str(body).ok().filter(|_| is_good)
 }

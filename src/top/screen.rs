@@ -1,12 +1,14 @@
 //! What is shown.
 
+mod clients;
+
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use rustix::termios::tcgetwinsize;
 
+use super::Look;
 use super::ask::Status;
 
 /// To the upper left, and at the end of a line and of the text: away with what was there before (ECMA-48, CUP, EL, ED).
@@ -15,10 +17,21 @@ const END_OF_LINE: &str = "\x1b[K\n";
 const END_OF_SCREEN: &str = "\x1b[J";
 
 /// What has changed between two answers, as lines.
-pub(super) fn text(admin: SocketAddr, before: &Status, now: &Status, passed: Duration) -> String {
+pub(super) fn text(admin: SocketAddr, before: &Look, now: &Look) -> String {
     let mut text = String::new();
+    let passed = now.at.saturating_duration_since(before.at);
     // A text takes whatever is written to it.
-    let _ = write_text(&mut text, admin, before, now, passed.as_secs_f64());
+    let _ = write_text(
+        &mut text,
+        admin,
+        &before.status,
+        &now.status,
+        passed.as_secs_f64(),
+    );
+    let _ = match (&before.clients, &now.clients) {
+        (Some(before), Some(now)) => clients::write(&mut text, before, now),
+        _ => Ok(()),
+    };
     text
 }
 

@@ -9,6 +9,7 @@
 
 use rustix::net::sockopt::set_socket_incoming_cpu;
 
+use super::end::EXPIRIES_MAX;
 use super::{Exit, FlowState, Udp};
 use crate::shard::drain::Draining;
 
@@ -41,9 +42,28 @@ impl Udp {
         }
     }
 
-    /// Whether clients without a flow are turned away: there is nobody to be relieved by.
+    /// Whether clients without a flow are turned away: there is nobody to be relieved by, or no time.
     pub(super) fn refuses_new(&self) -> bool {
-        self.draining == Some(Draining::Alone)
+        self.draining == Some(Draining::Alone) || self.settings.drain.is_cut()
+    }
+
+    /// Whether there are flows that the end of the process is to end.
+    pub(super) fn is_to_cut(&self) -> bool {
+        self.settings.drain.is_cut() && !self.flows.is_empty()
+    }
+
+    /// Ends some of them.
+    pub(super) fn cut(&mut self) {
+        if !self.is_to_cut() {
+            return;
+        }
+        for _ in 0..EXPIRIES_MAX {
+            let Some(flow) = self.flows.evict() else {
+                return;
+            };
+            self.settings.metrics.udp.ended_cut.increment();
+            self.ended(flow, "cut by the end of the process");
+        }
     }
 
     /// Whether another process makes the flows of our clients.

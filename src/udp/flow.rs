@@ -44,20 +44,32 @@ pub struct Flow<S, K = FlowKey> {
     /// The caller's part: the socket, and where replies go.
     pub state: S,
     last_active: Instant,
-    answered: bool,
+    rank: Rank,
     newer: Option<FlowId>,
     older: Option<FlowId>,
 }
 
-/// Flows by key, with the two orders in which they end: those the server never answered, and those it did, each from the
-/// longest idle to the latest active. All operations but growth take constant time.
+/// How much of a conversation a flow has been, which only grows. Where there is no room those of the lowest rank go first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// The server has not answered.
+    #[default]
+    Unanswered,
+    /// The server has answered. So it may have answered a client that somebody made up, who will not hear of it.
+    Answered,
+    /// The client has spoken again since.
+    Conversing,
+}
+
+/// Flows by key, with the orders in which they end, one for each rank: from the longest idle to the latest active. All
+/// operations but growth take constant time.
 #[derive(Debug)]
 pub struct FlowTable<S, K = FlowKey> {
     ids: HashMap<K, FlowId>,
     flows: Vec<Option<Flow<S, K>>>,
     free: Vec<FlowId>,
-    unanswered: Order,
-    answered: Order,
+    /// By rank, from the lowest on.
+    orders: [Order; 3],
     flows_max: usize,
     idle_max: Duration,
 }
@@ -118,8 +130,7 @@ impl<S, K: Copy + Debug + Eq + Hash> FlowTable<S, K> {
             ids: HashMap::new(),
             flows: Vec::new(),
             free: Vec::new(),
-            unanswered: Order::default(),
-            answered: Order::default(),
+            orders: Default::default(),
             flows_max: flows_max.max(1),
             idle_max,
         }
@@ -166,10 +177,25 @@ impl<S, K: Copy + Debug + Eq + Hash> FlowTable<S, K> {
         self.len() >= self.flows_max
     }
 
-    /// Takes out the flow that has to go first: the longest idle of those the server never answered (a flood of made-up
-    /// clients displaces itself, not the players), then the longest idle of all.
+    /// Takes out the flow that has to go first: the longest idle of those the server never answered, then of those whose
+    /// client has not spoken since the answer, then of all. So a flood of made-up clients displaces itself and not the
+    /// players, even if the server answers it.
     pub fn evict(&mut self) -> Option<Flow<S, K>> {
-        self.remove(self.unanswered.oldest.or(self.answered.oldest)?)
+        let first = self.orders.iter().find_map(|order| order.oldest);
+        self.remove(first?)
+    }
+
+    /// As [`FlowTable::evict`], but a client who has spoken since the server's answer only if it has been silent for so long.
+    pub fn evict_unless_busy(&mut self, now: Instant, silent: Duration) -> Option<Flow<S, K>> {
+        let first = self.orders.iter().find_map(|order| order.oldest)?;
+        let is_busy = self.get(first).is_some_and(|flow| {
+            flow.rank == Rank::Conversing
+                && now.saturating_duration_since(flow.last_active) < silent
+        });
+        if is_busy {
+            return None;
+        }
+        self.remove(first)
     }
 
     /// Adds a flow under a new key. `make` is given the id the flow will have.
@@ -199,7 +225,7 @@ impl<S, K: Copy + Debug + Eq + Hash> FlowTable<S, K> {
             key,
             state,
             last_active: now,
-            answered: false,
+            rank: Rank::default(),
             newer: None,
             older: None,
         };
@@ -214,30 +240,28 @@ impl<S, K: Copy + Debug + Eq + Hash> FlowTable<S, K> {
 
     /// Notes a datagram from the client.
     pub fn touch(&mut self, id: FlowId, now: Instant) {
-        self.active(id, now, false);
+        self.active(id, now, |rank| match rank {
+            Rank::Unanswered => Rank::Unanswered,
+            Rank::Answered | Rank::Conversing => Rank::Conversing,
+        });
     }
 
     /// Notes a datagram from the server.
     pub fn answer(&mut self, id: FlowId, now: Instant) {
-        self.active(id, now, true);
+        self.active(id, now, |rank| rank.max(Rank::Answered));
     }
 
     /// Takes out one flow that has been idle for too long, if there is one.
     pub fn expire(&mut self, now: Instant) -> Option<Flow<S, K>> {
-        let id = [self.unanswered.oldest, self.answered.oldest]
-            .into_iter()
-            .flatten()
-            .find(|&id| self.ends(id).is_some_and(|ends| ends <= now))?;
+        let mut oldest = self.orders.iter().filter_map(|order| order.oldest);
+        let id = oldest.find(|&id| self.ends(id).is_some_and(|ends| ends <= now))?;
         self.remove(id)
     }
 
     /// When the next flow ends unless a datagram comes; None without flows.
     pub fn next_expiry(&self) -> Option<Instant> {
-        let ends = |oldest: Option<FlowId>| oldest.and_then(|id| self.ends(id));
-        match (ends(self.unanswered.oldest), ends(self.answered.oldest)) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        let oldest = self.orders.iter().filter_map(|order| order.oldest);
+        oldest.filter_map(|id| self.ends(id)).min()
     }
 
     /// Takes out a flow.
@@ -254,16 +278,16 @@ impl<S, K: Copy + Debug + Eq + Hash> FlowTable<S, K> {
         Some(self.get(id)?.last_active + self.idle_max)
     }
 
-    fn active(&mut self, id: FlowId, now: Instant, answered: bool) {
+    fn active(&mut self, id: FlowId, now: Instant, promote: impl FnOnce(Rank) -> Rank) {
         let Some(flow) = self.get(id) else { return };
-        let answered = answered || flow.answered;
-        let already_newest = flow.newer.is_none() && flow.answered == answered;
+        let rank = promote(flow.rank);
+        let already_newest = flow.newer.is_none() && flow.rank == rank;
         if !already_newest {
             self.unlink(id);
         }
         if let Some(flow) = self.get_mut(id) {
             flow.last_active = now;
-            flow.answered = answered;
+            flow.rank = rank;
         }
         if !already_newest {
             self.link_newest(id);
@@ -271,12 +295,12 @@ impl<S, K: Copy + Debug + Eq + Hash> FlowTable<S, K> {
     }
 
     fn link_newest(&mut self, id: FlowId) {
-        let Some(answered) = self.get(id).map(|flow| flow.answered) else {
+        let Some(rank) = self.get(id).map(|flow| flow.rank) else {
             return;
         };
-        let previous = self.order(answered).newest.replace(id);
+        let previous = self.order(rank).newest.replace(id);
         if previous.is_none() {
-            self.order(answered).oldest = Some(id);
+            self.order(rank).oldest = Some(id);
         }
         if let Some(flow) = previous.and_then(|previous| self.get_mut(previous)) {
             flow.newer = Some(id);
@@ -289,22 +313,18 @@ impl<S, K: Copy + Debug + Eq + Hash> FlowTable<S, K> {
 
     fn unlink(&mut self, id: FlowId) {
         let Some(flow) = self.get(id) else { return };
-        let (answered, older, newer) = (flow.answered, flow.older, flow.newer);
+        let (rank, older, newer) = (flow.rank, flow.older, flow.newer);
         match older.and_then(|older| self.get_mut(older)) {
             Some(flow) => flow.newer = newer,
-            None => self.order(answered).oldest = newer,
+            None => self.order(rank).oldest = newer,
         }
         match newer.and_then(|newer| self.get_mut(newer)) {
             Some(flow) => flow.older = older,
-            None => self.order(answered).newest = older,
+            None => self.order(rank).newest = older,
         }
     }
 
-    fn order(&mut self, answered: bool) -> &mut Order {
-        if answered {
-            &mut self.answered
-        } else {
-            &mut self.unanswered
-        }
+    fn order(&mut self, rank: Rank) -> &mut Order {
+        &mut self.orders[rank as usize]
     }
 }

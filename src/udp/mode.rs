@@ -140,8 +140,8 @@ fn read_v2(datagram: &[u8], from: Downstream, trust: Trust) -> Result<(Session, 
     let Decoded::Complete { header, consumed } = decoded else {
         return Err(Refusal::Header(HeaderError::Truncated));
     };
-    trust.check(&header).map_err(Refusal::Header)?;
-    let session = session(header.origin, from, trust)?;
+    let header = trust.check(header).map_err(Refusal::Header)?;
+    let session = session(header.origin(), from, trust)?;
     Ok((session, consumed))
 }
 

@@ -79,7 +79,7 @@ impl Udp {
         if let Some(flow) = self.flows.remove(id) {
             self.purge.ended += 1;
             self.settings.metrics.udp.ended_denied.increment();
-            self.ended(&flow, "denied");
+            self.ended(flow, "denied");
         }
     }
 }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::flow::FrontendId;
+use super::losses::QueueWatch;
 use super::{Exit, Udp, UdpListener, reply_path};
 use crate::addr::{Frontend, ListenAddr, PeerAddr};
 use crate::sys::mmsg::{Destination, LocalAddr};
@@ -100,6 +101,7 @@ impl Udp {
         });
         let targets = Rc::clone(&self.listeners[listener as usize].frontend.targets);
         let added = |socket| UdpListener {
+            queue: QueueWatch::new(&socket),
             frontend: Rc::new(Frontend {
                 listen: ListenAddr(sent_to),
                 targets,

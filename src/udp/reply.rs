@@ -4,7 +4,9 @@ use std::io;
 use std::time::Instant;
 
 use super::Udp;
+use super::binding::Downstream;
 use super::flow::{FlowId, FrontendId};
+use super::mishap::AtWork;
 use super::mode::SppBytes;
 use crate::addr::PeerAddr;
 use crate::sys::mmsg::{BATCH_MAX, Outgoing, Refused};
@@ -37,9 +39,11 @@ impl Udp {
                 self.send_replies(through);
                 (through, filled) = (frontend, 0);
             }
+            self.at_work = AtWork::Flow(id);
             filled = self.fetch(id, filled, now);
         }
         self.send_replies(through);
+        self.at_work = AtWork::Nothing;
         serving.clear();
         self.serving = serving;
     }
@@ -56,6 +60,7 @@ impl Udp {
         let room = (BATCH_MAX - filled).min(REPLIES_MAX);
         match self.replies.receive(socket, filled, room) {
             Ok(received) => {
+                let is_to_be_asked = flow.state.is_to_be_asked(now);
                 if is_relieved {
                     flow.state.yield_replies();
                 }
@@ -66,20 +71,23 @@ impl Udp {
                     self.ready.push_back(id);
                 }
                 let filled_now = filled + received;
+                self.destinations.truncate(filled);
+                self.destinations.resize(filled_now, flow.state.reply_to);
                 for place in filled..filled_now {
                     for datagram in self.replies.datagrams(place) {
                         flow.state.bytes_downstream += datagram.len() as u64;
                         self.fetched.push(datagram);
                     }
                 }
-                self.destinations.truncate(filled);
-                self.destinations.resize(filled_now, flow.state.reply_to);
                 if let Some(header) = flow.state.spp {
                     self.reply_headers.truncate(filled);
                     self.reply_headers.resize(filled_now, header);
                 }
                 self.flows.answer(id, now);
                 self.heard_server(id, now);
+                if received == room || is_to_be_asked {
+                    self.look_at_flow(id, now);
+                }
                 if (filled..filled_now).any(|place| self.replies.is_cut(place)) {
                     self.note_cut();
                 }
@@ -118,7 +126,9 @@ impl Udp {
         let mut fetched = std::mem::take(&mut self.fetched);
         let metrics = &self.settings.metrics.udp;
         let mut rest = fetched.as_slice();
-        while !rest.is_empty() {
+        while let Some(first) = rest.first() {
+            let peer = PeerAddr::new(self.destinations[first.place()].to);
+            self.at_work = AtWork::Peer(Downstream { peer, frontend });
             let (replies, destinations) = (&self.replies, &self.destinations);
             let headers = &self.reply_headers;
             let segment_max = self.segments_downstream.len_max();
@@ -143,8 +153,7 @@ impl Udp {
                     error, datagrams, ..
                 }) => {
                     metrics.downstream_errors.add(datagrams as u64);
-                    let to = self.destinations[rest[0].place()].to;
-                    let subject = self.subject(frontend, PeerAddr::new(to));
+                    let subject = self.subject(frontend, peer);
                     self.limits
                         .downstream
                         .debug(&subject, "cannot send a reply", Some(&error));

@@ -16,6 +16,7 @@ use socket2::Socket;
 use super::Udp;
 use super::binding::{Downstream, Session};
 use super::flow::{FlowId, FlowKey};
+use super::losses::Losses;
 use super::segments::ask_for_pieces;
 use crate::config::SourcePort;
 use crate::transparent::Upstream;
@@ -81,7 +82,7 @@ impl Udp {
         // Admitted datagrams name their flows by id, and the next flow may get this one's: send them first.
         self.send_admitted();
         if let Some(flow) = self.flows.remove(id) {
-            self.ended(&flow, "its peer speaks for another client");
+            self.ended(flow, "its peer speaks for another client");
         }
     }
 
@@ -139,7 +140,11 @@ impl Udp {
             readiness.watch_queued(OwnedFd::from(socket), &self.ready, id)
         };
         let other_ear = other_ear.map(watch).transpose()?;
-        flow.state.socket = watch(socket)?;
+        let socket = watch(socket)?;
+        flow.state
+            .count_losses(&self.settings.metrics.udp.lost_downstream);
+        flow.state.losses = Losses::default();
+        flow.state.socket = socket;
         flow.state.other_ear = other_ear;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The access log: a line for each connection and flow that has ended.
 
+mod cut;
 mod lines;
 mod rotated;
 mod stuck;

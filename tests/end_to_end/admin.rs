@@ -1,5 +1,6 @@
 //! The admin endpoint: what it tells, and that nobody who speaks to it disturbs the proxy.
 
+mod clients;
 mod hostile;
 mod http;
 mod lists;

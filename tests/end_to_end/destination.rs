@@ -251,10 +251,17 @@ fn the_list_says_what_can_be_named_and_is_read_again() -> TestResult {
 
         fs::write(&path, "127.0.0.2/31\n")?;
         proxy.wait_for_message("allowed destinations reloaded")?;
+        // All shards have it a moment later.
         wait_for(|| {
             let downstream = connect(&proxy, "192.0.2.1:4001", second.addr()?)?;
-            downstream.send(b"x")?;
-            Ok(second.accept().ok())
+            let addr = downstream.local()?.to_string();
+            let told = proxy.wait_for_log(|line| {
+                let message = line["message"].as_str().unwrap_or_default();
+                line["peer_addr"] == addr.as_str()
+                    && ["connected", "connection dropped"].contains(&message)
+            })?;
+            let is_connected = told["message"] == "connected";
+            is_connected.then(|| second.accept()).transpose()
         })?;
         let unlisted = first.addr()?.to_string();
         assert_refused(

@@ -31,9 +31,9 @@ mod udp_server;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-pub(crate) use admin::metric;
+pub(crate) use admin::{Admin, metric};
 pub(crate) use balancer::{Balancer, UdpBalancer};
-pub(crate) use connection::Connection;
+pub(crate) use connection::{Connection, open};
 pub(crate) use exit::Exit;
 pub(crate) use header::Header;
 pub(crate) use inspect::{raise_descriptor_limit, unread, wait_for};

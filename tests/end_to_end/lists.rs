@@ -1,7 +1,7 @@
 //! Who may speak for clients, which clients are turned away, and how that changes while the proxy runs.
 
 mod denied;
-mod failing;
+pub(crate) mod failing;
 mod in_force;
 mod reloaded;
 mod shards;

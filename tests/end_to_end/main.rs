@@ -7,7 +7,9 @@ mod admin;
 mod check;
 mod demo;
 mod destination;
+mod faults;
 mod harness;
+mod hostile;
 mod lifecycle;
 mod limits;
 mod lists;
@@ -19,11 +21,18 @@ mod namespace;
 #[path = "../harness/other_host.rs"]
 mod other_host;
 mod routes;
+mod sandbox;
 mod source_port;
 mod special_sources;
 mod startup;
 mod tcp;
 mod tlvs;
+#[expect(
+    dead_code,
+    reason = "the tests with other people's software need more of it"
+)]
+#[path = "../interop/tool.rs"]
+mod tool;
 mod top;
 mod transparent;
 mod udp;

@@ -10,24 +10,13 @@ mod refusals;
 mod relay;
 mod resets;
 mod sockets;
-
-use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer};
-use crate::namespace::TestResult;
+mod syn_flood;
 
 /// A client like any other.
 const CLIENT: &str = "192.0.2.1:4000";
 
 /// A header timeout that no test outlasts: what ends earlier has not been waited for.
 const NO_HEADER_TIMEOUT: [&str; 2] = ["--header-timeout", "600"];
-
-/// A connection of this client through the proxy to the server: the balancer's end and the server's.
-#[track_caller]
-fn open(proxy: &Proxy, server: &TcpServer, client: &str) -> TestResult<(Connection, Connection)> {
-    let downstream = Balancer::default().connect(proxy, &Header::of(client)?)?;
-    let session = server.accept()?;
-    assert_eq!(session.peer()?, client.parse()?);
-    Ok((downstream, session))
-}
 
 /// Bytes without a pattern, the same for the same seed.
 fn noise(mut seed: u64, len: usize) -> Vec<u8> {

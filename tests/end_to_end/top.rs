@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use crate::harness::{Balancer, Header, Proxy, TcpServer, wait_for};
 use crate::namespace::{TestResult, isolated};
 
 /// What begins a new picture.
@@ -75,6 +77,62 @@ fn once_shows_what_there_is_in_plain_text() -> TestResult {
             assert_eq!(row(&text, "tcp header ")?, ["1", "0"], "{text}");
         }
         drop(open);
+        proxy.stop()?.expect_success()
+    })
+}
+
+#[test]
+fn the_busiest_clients_are_shown() -> TestResult {
+    isolated(|| {
+        let proxy = proxy()?;
+        let addr = proxy.admin()?.addr().to_string();
+        let connect = |client: &str| -> TestResult<_> {
+            Balancer::default().connect(&proxy, &Header::of(client)?)
+        };
+        let quiet = connect("192.0.2.1:4000")?;
+        quiet.expect_echo(&[1; 20_000])?;
+        let loud = [connect("192.0.2.2:4000")?, connect("192.0.2.2:4001")?];
+        // Until it is seen: there has to be something in the very second.
+        wait_for(|| {
+            let top = top(&["--admin", &addr, "--once"])
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let over = AtomicBool::new(false);
+            let output = thread::scope(|scope| {
+                let talk = scope.spawn(|| -> Result<(), String> {
+                    while !over.load(Ordering::Relaxed) {
+                        for connection in &loud {
+                            let said = connection.expect_echo(b"ping");
+                            said.map_err(|error| format!("{error:?}"))?;
+                        }
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                    Ok(())
+                });
+                let output = top.wait_with_output();
+                over.store(true, Ordering::Relaxed);
+                talk.join().map(|said| (output, said))
+            });
+            let (output, said) = output.map_err(|_| "a panic")?;
+            said?;
+            let text = String::from_utf8(output?.stdout)?;
+            // The shards may have been too busy to answer.
+            let Some((_, table)) = text.split_once("\n2 clients ") else {
+                return Ok(None);
+            };
+            let rows: Vec<_> = table.lines().skip(1).collect();
+            let first: Vec<_> = rows[0].split_whitespace().collect();
+            let second: Vec<_> = rows[1].split_whitespace().collect();
+            assert_eq!(first[..3], ["192.0.2.2", "2", "0"], "{text}");
+            assert!(first[3] != "0" && first[4] != "0", "{text}");
+            assert_eq!(
+                second[..6],
+                ["192.0.2.1", "1", "0", "0", "0", "40.0k"],
+                "{text}"
+            );
+            Ok(Some(()))
+        })?;
+        drop((quiet, loud));
         proxy.stop()?.expect_success()
     })
 }
@@ -170,6 +228,10 @@ fn without_a_proxy_there_is_one_line() -> TestResult {
                 format!("glommproxy: top: what answers at {elsewhere} is no glommproxy"),
             ),
             (&[], "glommproxy: top: where is the proxy?".to_owned()),
+            (
+                &["--admin", "9101"],
+                "glommproxy: --admin \"9101\" has no address before the port".to_owned(),
+            ),
         ] {
             let output = top(args).output()?;
             let stderr = String::from_utf8(output.stderr)?;

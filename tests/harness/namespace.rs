@@ -38,15 +38,26 @@ const TEST_MAX: Duration = Duration::from_secs(60);
 /// Runs the closure in a new namespace with the loopback device up. It must be written in the body of the test itself:
 /// the test's name is read off its type.
 pub(crate) fn isolated<F: FnOnce() -> TestResult>(body: F) -> TestResult {
-    match role().as_deref() {
-        Some(INSIDE) => {
-            end_with_standard_input();
-            run("ip link set lo up")?;
-            body()
-        }
-        Some(_) => body(),
-        None => run_inside(&name_around::<F>()?),
+    isolated_for(Duration::ZERO, body)
+}
+
+/// The same for a body that takes so long by itself. What it prints is printed.
+#[allow(clippy::print_stdout)]
+pub(crate) fn isolated_for<F: FnOnce() -> TestResult>(length: Duration, body: F) -> TestResult {
+    if role().is_some() {
+        return inside(body);
     }
+    let text = run_inside(&name_around::<F>()?, length + TEST_MAX)?;
+    print!("{text}");
+    Ok(())
+}
+
+fn inside(body: impl FnOnce() -> TestResult) -> TestResult {
+    if role().as_deref() == Some(INSIDE) {
+        end_with_standard_input();
+        run("ip link set lo up")?;
+    }
+    body()
 }
 
 /// What this process is started for, if a test started it.
@@ -83,7 +94,8 @@ pub(crate) fn add_address(ip: &str) -> TestResult {
     Ok(())
 }
 
-fn run_inside(test: &str) -> TestResult {
+/// Returns what it said.
+fn run_inside(test: &str, time_max: Duration) -> TestResult<String> {
     // A group of its own, so that everything it starts can be ended with it.
     let process = test_command(test, unshare()?, INSIDE)?
         .stdin(Stdio::piped())
@@ -91,29 +103,29 @@ fn run_inside(test: &str) -> TestResult {
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()?;
-    let (output, timed_out) = output_in_time(process)?;
+    let (output, timed_out) = output_in_time(process, time_max)?;
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     if timed_out {
         return Err(
-            format!("not over after {TEST_MAX:?}; so far it says:\n{text}\n{errors}").into(),
+            format!("not over after {time_max:?}; so far it says:\n{text}\n{errors}").into(),
         );
     }
     // A wrong name would run no test and succeed.
     if !output.status.success() || !text.contains("1 passed") {
         return Err(format!("in its namespace, the test {test} says:\n{text}\n{errors}").into());
     }
-    Ok(())
+    Ok(text.into_owned())
 }
 
 /// Waits for the process, and ends it and all that it started if that takes too long.
-fn output_in_time(mut process: Child) -> TestResult<(Output, bool)> {
+fn output_in_time(mut process: Child, time_max: Duration) -> TestResult<(Output, bool)> {
     let group = Pid::from_child(&process);
     // Held open until the end: see `end_with_standard_input`.
     let _lifeline = process.stdin.take();
     let (over, wait) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
-        let timed_out = wait.recv_timeout(TEST_MAX) == Err(RecvTimeoutError::Timeout);
+        let timed_out = wait.recv_timeout(time_max) == Err(RecvTimeoutError::Timeout);
         if timed_out {
             // It fails if the process ended just now, which is as good.
             let _ = kill_process_group(group, Signal::KILL);

@@ -1,9 +1,11 @@
-//! Other people's software: HAProxy, nginx and dnsdist as balancers and servers, and nftables, as Debian packages them.
+//! Other people's software: HAProxy, nginx and dnsdist as balancers and servers, nftables, and libfaketime, as Debian
+//! packages them.
 //!
 //! Every test is a host of its own (see `namespace`). On it live the clients, with addresses of documentation prefixes
 //! ([`hosts`]), the balancer, the proxy and the server. A test whose software is not installed says so by name and
 //! passes; in continuous integration it fails ([`tool`]).
 
+mod clock;
 mod dns;
 mod dns_servers;
 #[path = "../end_to_end"]

@@ -24,6 +24,13 @@ pub(crate) const DNSDIST: Tool = Tool::program("dnsdist", "dnsdist");
 /// A client of TLS, and a maker of certificates.
 pub(crate) const OPENSSL: Tool = Tool::program("openssl", "openssl");
 
+/// What shows a program another wall clock, threads included.
+pub(crate) const FAKETIME: Tool = Tool {
+    file: "libfaketimeMT.so.1",
+    package: "faketime",
+    folders: || vec![format!("/usr/lib/{}-linux-gnu/faketime", env::consts::ARCH).into()],
+};
+
 /// What scrapes metrics.
 pub(crate) const PROMETHEUS: Tool = Tool::program("prometheus", "prometheus");
 
@@ -57,7 +64,7 @@ pub(crate) fn isolated_with<F: FnOnce() -> TestResult>(tools: &[Tool], body: F) 
 // === impl Tool ===
 
 impl Tool {
-    const fn program(file: &'static str, package: &'static str) -> Self {
+    pub(crate) const fn program(file: &'static str, package: &'static str) -> Self {
         Self {
             file,
             package,

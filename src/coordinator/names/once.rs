@@ -8,6 +8,7 @@ use super::{LOOKUP_MAX, Lookup, NameError, Names};
 use crate::addr::Frontend;
 use crate::config::{NamedTargets, TargetName};
 use crate::routing::Family;
+use crate::sandbox::Keep;
 use crate::shard::readiness::Readiness;
 
 /// What came of the servers' names.
@@ -34,7 +35,7 @@ pub(crate) struct LookedUp {
 ///
 /// As `epoll_create1(2)`. What is wrong with a name is in [`Resolved::names`].
 pub(crate) fn resolve(frontends: &[Frontend<NamedTargets>]) -> io::Result<Resolved> {
-    let mut names = Names::new(frontends, &Readiness::new()?);
+    let mut names = Names::new(frontends, &Readiness::new()?, Keep::ALL);
     names.look_up();
     let deadline = Instant::now() + LOOKUP_MAX;
     let mut found = Vec::with_capacity(names.names.len());

@@ -101,6 +101,11 @@ fn no_answer(error: io::Error) -> io::Error {
 // === impl Claims ===
 
 impl Claims {
+    /// Whether somebody has given its sockets. Unless it is relieved, it goes on as if nothing had happened.
+    pub(in crate::coordinator) fn are_there(&self) -> bool {
+        self.0.iter().any(|claim| claim.count > 0)
+    }
+
     /// Relieves those whose sockets are in use here; those that are not are in `inherited` still.
     pub(in crate::coordinator) fn relieve(self, inherited: &Inherited) {
         for Claim {

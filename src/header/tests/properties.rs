@@ -117,8 +117,8 @@ proptest! {
         let (v1, v2) = (v1_line(source, destination), v2_line(source, destination));
         let v1 = decode_whole(&v1, Transport::Stream);
         let v2 = decode_whole(&v2, Transport::Stream);
-        prop_assert_eq!(v1.origin, Origin::Proxied { source, destination });
-        prop_assert_eq!(v2.origin, v1.origin);
+        prop_assert_eq!(v1.origin(), Origin::Proxied { source, destination });
+        prop_assert_eq!(v2.origin(), v1.origin());
         prop_assert_eq!((v1.version, v2.version), (Version::V1, Version::V2));
     }
 
@@ -171,9 +171,10 @@ proptest! {
         let decoded_as = |family: &str, other: &str| {
             let line = format!("PROXY {family} {ip} {other} 1 2\r\n");
             match decode(line.as_bytes(), Transport::Stream) {
-                Ok(Decoded::Complete { header: Header { origin: Origin::Proxied { source, .. }, .. }, .. }) => {
-                    Some(source.ip())
-                }
+                Ok(Decoded::Complete { header, .. }) => match header.origin() {
+                    Origin::Proxied { source, .. } => Some(source.ip()),
+                    Origin::Local => None,
+                },
                 _ => None,
             }
         };

@@ -7,7 +7,7 @@ fn origin(line: &str) -> Origin {
     let header = decode_whole(line.as_bytes(), Transport::Stream);
     assert_eq!(header.version, Version::V1);
     assert!(header.tlvs.is_empty());
-    header.origin
+    header.origin()
 }
 
 #[track_caller]

@@ -1,11 +1,19 @@
-//! Where the driver sleeps.
+//! Where the driver sleeps, and for how long.
 
 use std::time::{Duration, Instant};
 
-use super::EPOLL_SLEEP;
+/// How long the driver sleeps in `epoll_wait` at most, and how often glommio's timers and channels get a turn meanwhile,
+/// while events come thick and fast …
+pub(super) const BRISK_SLEEP: Duration = Duration::from_millis(10);
 
-/// The gap between events above which the driver sleeps in the ring at once.
-const SPARSE: Duration = Duration::from_millis(8);
+/// … and while they trickle in, as those of a single player do.
+pub(super) const SPARSE_SLEEP: Duration = Duration::from_millis(100);
+
+/// The usual gap between events below which they count as brisk …
+const BRISK: Duration = Duration::from_millis(8);
+
+/// … and as sparse. With larger ones most sleeps in `epoll_wait` would end for nothing.
+const SPARSE: Duration = Duration::from_millis(80);
 
 /// Decides where to sleep, from the times of past events.
 pub(super) struct Pace {
@@ -34,9 +42,16 @@ impl Pace {
         self.last = now;
     }
 
-    /// Whether the next event is likely to come soon.
-    pub(super) fn is_brisk(&self, now: Instant) -> bool {
-        self.gap < SPARSE && now.duration_since(self.last) < 2 * EPOLL_SLEEP
+    /// How long to sleep in `epoll_wait` at most; None if the next event is not likely to come soon.
+    pub(super) fn sleep(&self, now: Instant) -> Option<Duration> {
+        let silence = now.duration_since(self.last);
+        if self.gap < BRISK && silence < 2 * BRISK_SLEEP {
+            Some(BRISK_SLEEP)
+        } else if self.gap < SPARSE && silence < 2 * SPARSE_SLEEP {
+            Some(SPARSE_SLEEP)
+        } else {
+            None
+        }
     }
 }
 
@@ -45,26 +60,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sparse_events_sleep_in_the_ring_and_dense_ones_in_epoll() {
+    fn the_usual_gap_between_events_decides() {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
-        assert!(!pace.is_brisk(now), "a new shard is quiet");
+        assert_eq!(pace.sleep(now), None, "a new shard is quiet");
         for _ in 0..20 {
             now += Duration::from_micros(300);
             pace.events(now);
         }
-        assert!(pace.is_brisk(now));
-        assert!(
-            !pace.is_brisk(now + Duration::from_millis(20)),
-            "it has been quiet for a while"
-        );
-        for _ in 0..5 {
+        assert_eq!(pace.sleep(now), Some(BRISK_SLEEP));
+        let later = now + Duration::from_millis(25);
+        assert_eq!(pace.sleep(later), Some(SPARSE_SLEEP), "not so brisk");
+        let later = now + Duration::from_millis(250);
+        assert_eq!(pace.sleep(later), None, "it has been quiet for a while");
+        for _ in 0..20 {
             now += Duration::from_millis(50);
             pace.events(now);
         }
-        assert!(
-            !pace.is_brisk(now),
-            "20 datagrams a second are not worth a timed sleep"
+        assert_eq!(
+            pace.sleep(now),
+            Some(SPARSE_SLEEP),
+            "20 datagrams a second are not worth a hundred timed wake-ups, nor a ring's sleep each"
         );
+        for _ in 0..20 {
+            now += Duration::from_millis(200);
+            pace.events(now);
+        }
+        assert_eq!(pace.sleep(now), None);
     }
 }

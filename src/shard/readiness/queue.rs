@@ -26,6 +26,13 @@ impl ReadyQueue {
         self.ids.borrow_mut().push_back(id);
     }
 
+    /// Puts in these ids, and no others.
+    pub(crate) fn refill(&self, ready: impl Iterator<Item = u32>) {
+        let mut ids = self.ids.borrow_mut();
+        ids.clear();
+        ids.extend(ready);
+    }
+
     /// Takes the id that has waited longest.
     pub(crate) fn pop(&self) -> Option<u32> {
         self.ids.borrow_mut().pop_front()

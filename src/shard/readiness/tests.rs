@@ -49,7 +49,7 @@ fn the_ring_wakes_when_epoll_has_something_and_not_before() {
 }
 
 #[test]
-fn the_driver_wakes_the_waiting_task_in_both_sleeps() {
+fn the_driver_wakes_the_waiting_task_in_all_its_sleeps() {
     on_executor(async {
         let set = Readiness::new().expect("epoll");
         let driver = set.clone();
@@ -59,10 +59,12 @@ fn the_driver_wakes_the_waiting_task_in_both_sleeps() {
         .detach();
         let (a, mut b) = pair();
         let a = set.watch(a).expect("watched");
-        // The first rounds are brisk, those behind the pause come from the ring.
-        for round in 0..6u8 {
-            if round >= 3 {
-                sleep(Duration::from_millis(150)).await;
+        // The first rounds are brisk, the next ones sparse, and those behind the long pause come from the ring.
+        for round in 0..36u8 {
+            match round {
+                0..30 => {}
+                30..33 => sleep(Duration::from_millis(30)).await,
+                _ => sleep(Duration::from_millis(300)).await,
             }
             b.write_all(&[round]).expect("written");
             a.readable().await;
@@ -71,6 +73,33 @@ fn the_driver_wakes_the_waiting_task_in_both_sleeps() {
             assert_eq!(byte, [round]);
             a.drained();
         }
+    });
+}
+
+#[test]
+fn who_rests_for_a_short_while_keeps_the_driver_from_oversleeping() {
+    on_executor(async {
+        let set = Readiness::new().expect("epoll");
+        assert!(set.suits(SPARSE_SLEEP));
+        let resting = futures_lite::future::or(
+            async {
+                set.rest(Duration::from_millis(50)).await;
+                panic!("it rests for longer than the other looks")
+            },
+            async { (set.suits(SPARSE_SLEEP), set.suits(BRISK_SLEEP)) },
+        );
+        assert_eq!(resting.await, (false, true));
+        assert!(set.suits(SPARSE_SLEEP), "it rests no more");
+        let long = futures_lite::future::or(
+            async {
+                set.rest(SPARSE_SLEEP).await;
+                panic!("it rests for longer than the other looks")
+            },
+            async { set.suits(SPARSE_SLEEP) },
+        );
+        assert!(long.await, "what is late by as much again anyway");
+        set.rest_in_ring();
+        assert!(!set.suits(SPARSE_SLEEP));
     });
 }
 
@@ -179,6 +208,49 @@ fn a_task_that_pauses_is_not_slept_upon() {
     });
 }
 
+/// Turns that somebody asks for, each with a task that glommio wakes in it. A task that is slept upon goes on after
+/// [`BRISK_SLEEP`] or more; on a busy machine some do without.
+fn expect_no_sleep_upon(woken: impl AsyncFn(&Readiness)) {
+    with_brisk_driver(async |set, socket| {
+        let mut late = 0;
+        for _ in 0..100 {
+            ping(&socket).await;
+            set.want_turn();
+            let start = Instant::now();
+            woken(&set).await;
+            late += u32::from(start.elapsed() >= BRISK_SLEEP);
+        }
+        assert!(late < 50, "{late} of 100 were late");
+    });
+}
+
+#[test]
+fn a_task_that_pauses_in_a_turn_is_not_slept_upon() {
+    expect_no_sleep_upon(async |set| {
+        // Over before the turn's own timer.
+        sleep(Duration::from_micros(1)).await;
+        set.pause().await;
+    });
+}
+
+/// Those whom glommio's channels wake are, too.
+#[test]
+fn a_task_woken_behind_the_driver_in_a_turn_is_not_slept_upon() {
+    expect_no_sleep_upon(async |_set| {
+        let mut woken = false;
+        poll_fn(|cx| {
+            if mem::replace(&mut woken, true) {
+                return Poll::Ready(());
+            }
+            let waker = cx.waker().clone();
+            let other = std::thread::spawn(move || waker.wake());
+            other.join().expect("the waker does not panic");
+            Poll::Pending
+        })
+        .await;
+    });
+}
+
 /// Without turns the timer would never be over, and this test hang.
 #[test]
 fn timers_run_while_the_driver_is_brisk() {
@@ -190,6 +262,26 @@ fn timers_run_while_the_driver_is_brisk() {
             }
         };
         futures_lite::future::or(timer, traffic).await;
+    });
+}
+
+/// The code is cold by each turn, and slow: a turn's own timer must not be over before it has begun.
+#[test]
+fn timers_run_while_events_are_sparse() {
+    with_brisk_driver(async |_set, socket| {
+        let timers = glommio::spawn_local(async {
+            for _ in 0..5 {
+                sleep(Duration::from_millis(150)).await;
+            }
+        });
+        let traffic = async {
+            loop {
+                ping(&socket).await;
+                // The gap between events; no timer of glommio's.
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+        futures_lite::future::or(timers, traffic).await;
     });
 }
 

@@ -6,8 +6,11 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
 
 use rustix::event::epoll;
+use socket2::SockRef;
 
 use super::Readiness;
 use super::slot::{Slot, Wake};
@@ -83,6 +86,11 @@ impl<T: AsFd> Watched<T> {
         poll_fn(|cx| self.poll_flag(cx, &self.slot.writable)).await;
     }
 
+    /// Waits until [`Watched::has_failed`].
+    pub(crate) async fn failed(&self) {
+        poll_fn(|cx| self.poll_flag(cx, &self.slot.failed)).await;
+    }
+
     fn poll_flag(&self, cx: &Context<'_>, flag: &Cell<bool>) -> Poll<()> {
         if flag.get() {
             return Poll::Ready(());
@@ -108,6 +116,10 @@ impl<T: AsFd> AsFd for Watched<T> {
 
 impl<T: AsFd> Drop for Watched<T> {
     fn drop(&mut self) {
+        if thread::panicking() {
+            // The connection did not end, it broke: neither side may take it for the other's end. Nothing for what is none.
+            let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
+        }
         // Closing a descriptor takes it out of epoll. `io` is about to be closed, and owned sockets are not duplicated,
         // but for those that `leave`; events already fetched are told apart by the generation.
         self.set.0.slots.borrow_mut().remove(self.index);

@@ -6,8 +6,8 @@ use std::ptr;
 /// Reads an address the kernel wrote.
 pub(super) fn address(name: &libc::sockaddr_storage, len: libc::socklen_t) -> Option<SocketAddr> {
     let name = ptr::from_ref(name);
-    // SAFETY: `sockaddr_storage` is larger than, and aligned for, every address structure; the kernel wrote `len` bytes
-    // of it, and the structure is only read if it wrote all of that one.
+    // SAFETY: `sockaddr_storage` is larger than, and aligned for, every address structure, which are integers, and all of
+    // it is initialised, whatever the kernel has written. (What it has not is nobody's address: so `len` is looked at.)
     unsafe {
         match libc::c_int::from((*name).ss_family) {
             libc::AF_INET if len as usize >= size_of::<libc::sockaddr_in>() => {
@@ -63,6 +63,27 @@ pub(super) fn set_address(name: &mut libc::sockaddr_storage, addr: SocketAddr) -
             // SAFETY: as above.
             unsafe { name.cast::<libc::sockaddr_in6>().write(value) };
             size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::zeroed;
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let v4 = SocketAddr::from(([192, 0, 2, 1], 4000));
+        let v6 = SocketAddrV6::new(Ipv6Addr::new(0xFE80, 0, 0, 0, 0, 0, 0, 1), 443, 5, 7).into();
+        for addr in [v4, v6] {
+            let mut name: libc::sockaddr_storage = zeroed(1)[0];
+            let len = set_address(&mut name, addr);
+            assert_eq!(address(&name, len), Some(addr));
+            // What the kernel did not write, or is of no family we know, is none.
+            assert_eq!(address(&name, len - 1), None);
+            name.ss_family = libc::AF_UNIX as libc::sa_family_t;
+            assert_eq!(address(&name, len), None);
         }
     }
 }

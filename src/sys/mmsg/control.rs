@@ -1,13 +1,26 @@
 //! Control messages: what the kernel tells of a datagram, or is told, beside its bytes (cmsg(3)).
+//!
+//! What cmsg(3) has macros with pointers for is arithmetic on slices here: a length that is wrong, whoever wrote it, cannot
+//! lead outside of them.
 
-use std::mem::MaybeUninit;
-use std::ptr;
+#[cfg(test)]
+mod tests;
 
 /// Bytes one message with a `T` takes, padding included.
 const fn space<T>() -> usize {
-    // SAFETY: plain arithmetic; the macro is unsafe only for the sake of its siblings.
-    unsafe { libc::CMSG_SPACE(size_of::<T>() as libc::c_uint) as usize }
+    space_of(size_of::<T>())
 }
+
+/// Bytes one message with so many bytes of data takes, padding included.
+const fn space_of(data_len: usize) -> usize {
+    DATA_AT + data_len.next_multiple_of(ALIGNMENT)
+}
+
+/// What messages are aligned to: `CMSG_ALIGN` of linux/socket.h.
+const ALIGNMENT: usize = size_of::<libc::c_long>();
+
+/// Where the data of a message begins.
+const DATA_AT: usize = size_of::<libc::cmsghdr>().next_multiple_of(ALIGNMENT);
 
 /// What fits: packet information, an original destination, each of either family, and a segment size.
 const CONTROL_LEN: usize =
@@ -18,7 +31,7 @@ const CONTROL_LEN: usize =
 #[derive(Clone, Copy)]
 pub(super) struct Control([u8; CONTROL_LEN]);
 
-/// C values that a control message may hold.
+/// C values that a control message may hold, and its header.
 ///
 /// # Safety
 ///
@@ -32,6 +45,8 @@ unsafe impl Plain for libc::in6_pktinfo {}
 unsafe impl Plain for libc::sockaddr_in {}
 // SAFETY: integers (ipv6(7)).
 unsafe impl Plain for libc::sockaddr_in6 {}
+// SAFETY: integers (cmsg(3)).
+unsafe impl Plain for libc::cmsghdr {}
 // SAFETY: an integer.
 unsafe impl Plain for libc::c_int {}
 // SAFETY: an integer.
@@ -50,47 +65,29 @@ pub(super) struct Message<'a> {
 impl Message<'_> {
     /// What it holds, if it holds at least a `T`.
     pub(super) fn value<T: Plain>(&self) -> Option<T> {
-        let data = self.data.get(..size_of::<T>())?;
-        // SAFETY: `data` has the bytes of a `T`, and any bytes are one. They may be unaligned, so they are copied out.
-        Some(unsafe { data.as_ptr().cast::<T>().read_unaligned() })
+        get(self.data)
     }
-}
-
-/// The messages the kernel wrote into `control`; `header` must point to it.
-pub(super) fn messages<'a>(
-    header: &'a libc::msghdr,
-    control: &'a Control,
-) -> impl Iterator<Item = Message<'a>> {
-    debug_assert_eq!(
-        header.msg_control.cast_const(),
-        ptr::from_ref(control).cast()
-    );
-    // SAFETY: `header` has been filled by `recvmmsg`, so that `msg_control` and `msg_controllen` describe well-formed
-    // messages inside `control`, which is borrowed for 'a.
-    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-    std::iter::from_fn(move || {
-        if next.is_null() {
-            return None;
-        }
-        // SAFETY: `next` is a message inside `control`, as above; its data follows it, and the length the kernel gave
-        // counts both. Nothing writes to them during 'a.
-        unsafe {
-            let message = *next;
-            let data = libc::CMSG_DATA(next);
-            let data_len = (message.cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
-            next = libc::CMSG_NXTHDR(header, next);
-            Some(Message {
-                level: message.cmsg_level,
-                kind: message.cmsg_type,
-                data: std::slice::from_raw_parts(data, data_len),
-            })
-        }
-    })
 }
 
 // === impl Control ===
 
 impl Control {
+    /// The messages the kernel wrote, `len` bytes in all (`msg_controllen`).
+    pub(super) fn messages(&self, len: usize) -> impl Iterator<Item = Message<'_>> {
+        let mut rest = self.0.get(..len).unwrap_or(&self.0);
+        std::iter::from_fn(move || {
+            let header: libc::cmsghdr = get(rest)?;
+            // Its length counts the header, and not the padding behind the data.
+            let data = rest.get(DATA_AT..header.cmsg_len)?;
+            rest = rest.get(space_of(data.len())..).unwrap_or_default();
+            Some(Message {
+                level: header.cmsg_level,
+                kind: header.cmsg_type,
+                data,
+            })
+        })
+    }
+
     /// Writes a message for the kernel behind the first `len` bytes, where others are. Returns the length of it all.
     ///
     /// # Panics
@@ -105,23 +102,31 @@ impl Control {
     ) -> usize {
         let end = len + space::<T>();
         let free = &mut self.0[len..end];
-        let mut header = MaybeUninit::<libc::msghdr>::zeroed();
-        // SAFETY: all-zero is a valid `msghdr`. CMSG_FIRSTHDR and CMSG_DATA give pointers into `free`, which has room for
-        // the message's header, `T` and padding. It is aligned for the header: `Control` is, and `len` is a sum of
-        // CMSG_SPACEs, which are multiples of that alignment.
-        unsafe {
-            (*header.as_mut_ptr()).msg_control = free.as_mut_ptr().cast();
-            (*header.as_mut_ptr()).msg_controllen = free.len() as _;
-            let message = libc::CMSG_FIRSTHDR(header.as_ptr());
-            (*message).cmsg_level = level;
-            (*message).cmsg_type = kind;
-            (*message).cmsg_len = libc::CMSG_LEN(size_of::<T>() as libc::c_uint) as _;
-            ptr::copy_nonoverlapping(
-                (&raw const value).cast::<u8>(),
-                libc::CMSG_DATA(message),
-                size_of::<T>(),
-            );
-        }
+        let header = libc::cmsghdr {
+            cmsg_len: (DATA_AT + size_of::<T>()) as _,
+            cmsg_level: level,
+            cmsg_type: kind,
+        };
+        put(free, header);
+        put(&mut free[DATA_AT..], value);
         end
     }
+}
+
+/// The value that these bytes begin with, if there are enough.
+fn get<T: Plain>(bytes: &[u8]) -> Option<T> {
+    let bytes = bytes.get(..size_of::<T>())?;
+    // SAFETY: these are the bytes of a `T`, and any bytes are one. They may be unaligned, so they are copied out.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// Has these bytes begin with a value.
+///
+/// # Panics
+///
+/// If there are too few.
+fn put<T: Plain>(bytes: &mut [u8], value: T) {
+    let bytes = &mut bytes[..size_of::<T>()];
+    // SAFETY: these are as many bytes as a `T` has, borrowed mutably, and may be unaligned.
+    unsafe { bytes.as_mut_ptr().cast::<T>().write_unaligned(value) }
 }

@@ -1,5 +1,8 @@
 //! Datagrams going out.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;

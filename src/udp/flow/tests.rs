@@ -72,6 +72,50 @@ fn the_never_answered_go_first_then_the_longest_idle() {
 }
 
 #[test]
+fn clients_that_spoke_again_stay_though_a_flood_is_answered() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let mut table = FlowTable::new(4, IDLE);
+    for player in [1, 2] {
+        let (id, _) = add(&mut table, player, at(0));
+        table.answer(id, at(1));
+        table.touch(id, at(2));
+    }
+    for flood in 3..1000 {
+        let now = at(u64::from(flood));
+        let (id, evicted) = add(&mut table, flood, now);
+        assert_eq!(evicted, (flood > 4).then(|| flood - 2));
+        table.answer(id, now);
+    }
+    // Only where all have conversed, the longest idle of them goes.
+    for flood in [998, 999] {
+        table.touch(table.find(&key(flood)).expect("there"), at(1000));
+    }
+    assert_eq!(add(&mut table, 1000, at(1001)).1, Some(1));
+}
+
+#[test]
+fn a_client_that_goes_on_speaking_makes_no_room() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let silent = Duration::from_secs(10);
+    let mut table = FlowTable::new(4, IDLE);
+    for n in [1, 2] {
+        let (id, _) = add(&mut table, n, at(0));
+        table.answer(id, at(0));
+    }
+    table.touch(table.find(&key(1)).expect("there"), at(1));
+    let mut evict = |seconds| {
+        let flow = table.evict_unless_busy(at(seconds), silent);
+        flow.map(|flow| flow.state)
+    };
+    assert_eq!(evict(2), Some(2), "its client has not spoken again");
+    assert_eq!(evict(10), None);
+    assert_eq!(evict(11), Some(1));
+    assert_eq!(evict(11), None, "nobody is left");
+}
+
+#[test]
 fn a_failed_insert_changes_nothing() {
     let mut table = FlowTable::<()>::new(2, IDLE);
     assert_eq!(
@@ -105,22 +149,30 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The simplest table that could be right: a list of (key, last active, answered).
+/// The simplest table that could be right: a list of (key, last active, rank).
 #[derive(Default)]
-struct Model(Vec<(u16, Instant, bool)>);
+struct Model(Vec<(u16, Instant, u8)>);
 
 impl Model {
     fn active(&mut self, n: u16, now: Instant, answer: bool) -> bool {
         let Some(at) = self.0.iter().position(|flow| flow.0 == n) else {
             return false;
         };
-        let (_, _, answered) = self.0.remove(at);
-        self.0.push((n, now, answered || answer));
+        let rank = match (self.0.remove(at).2, answer) {
+            (0, true) => 1,
+            (1, false) => 2,
+            (rank, _) => rank,
+        };
+        self.0.push((n, now, rank));
         true
     }
 
     fn victim(&self) -> u16 {
-        self.0.iter().find(|flow| !flow.2).unwrap_or(&self.0[0]).0
+        // The first of those with the lowest rank.
+        self.0
+            .iter()
+            .min_by_key(|flow| flow.2)
+            .map_or(0, |flow| flow.0)
     }
 }
 
@@ -147,7 +199,7 @@ proptest! {
                         } else {
                             prop_assert_eq!(add(&mut table, n, now).1, None);
                         }
-                        model.0.push((n, now, false));
+                        model.0.push((n, now, 0));
                     }
                 },
                 Step::Answer(n) => {

@@ -188,6 +188,40 @@ fn v2_first_forwards_nothing_behind_a_refused_header() {
     }
 }
 
+/// Addresses are found before TLVs are looked at, which must make a client of none of them.
+#[test]
+fn broken_tlvs_speak_for_nobody() {
+    let with = |tlvs: &[u8]| {
+        let mut header = then(v2(7), tlvs);
+        header[15] += tlvs.len() as u8;
+        then(header, PAYLOAD)
+    };
+    for (tlvs, kind) in [
+        (b"\x04\0\x05".as_slice(), "tlvs_malformed"),
+        (b"\x03\0\x02\0\0", "crc_malformed"),
+        (b"\x03\0\x04\0\0\0\0", "crc_mismatch"),
+    ] {
+        let datagram = with(tlvs);
+        for header in [UdpHeader::V2, UdpHeader::V2First] {
+            let mut mode = At::new(header);
+            let refused = mode.read(&datagram).speaker;
+            assert!(
+                matches!(refused, Err(Refusal::Header(error)) if error.kind() == kind),
+                "{refused:?}"
+            );
+        }
+
+        let mut first = At::new(UdpHeader::V2First);
+        first.speaker(&v2(8));
+        assert_eq!(
+            first.read(&datagram).former,
+            Some(client("203.0.113.8:4000"))
+        );
+        let behind = first.read(PAYLOAD).speaker;
+        assert_eq!(behind, Err(Refusal::Unbound(HeaderError::Missing)));
+    }
+}
+
 #[test]
 fn v2_first_binds_a_peer_without_a_client_to_itself() {
     let mut mode = At::new(UdpHeader::V2First);

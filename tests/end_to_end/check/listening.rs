@@ -104,3 +104,28 @@ fn a_listener_that_traffic_is_redirected_to() -> TestResult {
         Ok(())
     })
 }
+
+#[test]
+fn the_admin_endpoint() -> TestResult {
+    isolated(|| {
+        let found = check(["--admin", "127.0.0.1:9101"])?;
+        found.expect("admin", "OK", &["127.0.0.1:9101: free"])?;
+        let found = check(["--admin", "[::]:9101"])?;
+        found.expect("admin", "WARN", &["[::]:9101: free", "on loopback"])?;
+        let found = check(["--admin", "198.51.100.7:9101"])?;
+        found.expect("admin", "FAIL", &["198.51.100.7:9101", "--admin"])?;
+        assert!(check([""; 0])?.expect("admin", "OK", &[]).is_err());
+
+        let other = TcpListener::bind("127.0.0.1:0")?;
+        let found = check(["--admin", &other.local_addr()?.to_string()])?;
+        let holder = format!("process {}", std::process::id());
+        found.expect("admin", "FAIL", &["in use", &holder])?;
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?).args(["--admin", "127.0.0.1:0"]);
+        let proxy = proxy.start()?;
+        let admin = proxy.wait_for_message("admin endpoint")?;
+        let admin = admin["addr"].as_str().ok_or("no address")?;
+        let found = check(["--admin", admin])?;
+        found.expect("admin", "WARN", &[admin, "glommproxy runs there already"])?;
+        proxy.stop()?.expect_success()
+    })
+}

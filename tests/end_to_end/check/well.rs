@@ -27,13 +27,14 @@ fn flags(list: &std::path::Path) -> TestResult<Vec<String>> {
     Ok(flags)
 }
 
-const ALL: [&str; 17] = [
+const ALL: [&str; 18] = [
     "kernel",
     "io_uring",
     "memlock",
     "open-files",
     "cpus",
     "capabilities",
+    "sandbox",
     "allowed-subnets",
     "listen-tcp",
     "listen-udp",

@@ -6,12 +6,25 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::PATIENCE;
+use super::{Balancer, Header, PATIENCE, Proxy, TcpServer};
 use crate::namespace::TestResult;
 
 /// The client's end, or the server's. Every step fails if it takes longer than [`PATIENCE`].
 #[derive(Debug)]
 pub(crate) struct Connection(TcpStream);
+
+/// A connection of this client through the proxy to the server: the balancer's end and the server's.
+#[track_caller]
+pub(crate) fn open(
+    proxy: &Proxy,
+    server: &TcpServer,
+    client: &str,
+) -> TestResult<(Connection, Connection)> {
+    let downstream = Balancer::default().connect(proxy, &Header::of(client)?)?;
+    let session = server.accept()?;
+    assert_eq!(session.peer()?, client.parse()?);
+    Ok((downstream, session))
+}
 
 // === impl Connection ===
 

@@ -29,6 +29,16 @@ impl Proxy {
         })
     }
 
+    /// How many sockets the proxy has open, of any kind. (Other descriptors come and go by themselves: a shard that sleeps
+    /// has one more.)
+    pub(crate) fn socket_count(&self) -> TestResult<usize> {
+        let all = self.descriptors()?;
+        Ok(all
+            .iter()
+            .filter(|(_, it)| it.starts_with("socket:"))
+            .count())
+    }
+
     /// How many pipes the proxy has open, by their ends.
     pub(crate) fn pipe_ends(&self) -> TestResult<usize> {
         let ends = self.descriptors()?;
@@ -36,6 +46,48 @@ impl Proxy {
             .iter()
             .filter(|(_, it)| it.starts_with("pipe:"))
             .count())
+    }
+
+    /// Waits until the proxy has no more sockets than it had before.
+    #[track_caller]
+    pub(crate) fn wait_for_sockets(&self, before: usize) -> TestResult {
+        let mut last = 0;
+        let gone = wait_for(|| {
+            last = self.socket_count()?;
+            Ok((last <= before).then_some(()))
+        });
+        gone.map_err(|_| format!("{last} sockets are open, {before} were before").into())
+    }
+
+    /// What the proxy has open, without numbers, and without its readiness sets: of each it has a duplicate while it sleeps.
+    pub(crate) fn open_files(&self) -> TestResult<Vec<String>> {
+        let descriptors = self.descriptors()?.into_iter();
+        let mut files: Vec<_> = descriptors
+            .filter(|(_, target)| target != "anon_inode:[eventpoll]")
+            .map(|(_, target)| target.split(":[").next().unwrap_or_default().to_owned())
+            .collect();
+        files.sort();
+        Ok(files)
+    }
+
+    /// Waits until the proxy has no more open than this.
+    #[track_caller]
+    pub(crate) fn wait_for_open_files(&self, before: &[String]) -> TestResult {
+        let mut last = Vec::new();
+        let gone = wait_for(|| {
+            last = self.open_files()?;
+            Ok((last.len() <= before.len()).then_some(()))
+        });
+        gone.map_err(|_| format!("before it had {before:?}, and now {last:?}").into())
+    }
+
+    /// The memory of the proxy that is resident, in bytes (proc_pid_status(5), VmRSS).
+    pub(crate) fn resident(&self) -> TestResult<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero()))?;
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        Ok(kib.ok_or("no VmRSS")?.parse::<u64>()? << 10)
     }
 
     /// Its sockets to servers and peers, of any kind.

@@ -1,7 +1,13 @@
 //! What systemd is told (sd_notify(3)).
 
+use std::fs;
+use std::io;
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -108,6 +114,70 @@ fn the_watchdog_hears_of_it_while_it_runs_and_while_it_drains() -> TestResult {
         }
         drop(client);
         proxy.exit()?.expect_success()
+    })
+}
+
+/// A thread of the proxy's that does not run: this thread, its parent's, traces it (ptrace(2)).
+struct Hung(Pid);
+
+impl Hung {
+    /// Stops a shard's thread: the first of those that have its name, as it has started the others.
+    fn shard(proxy: &Proxy, index: usize) -> TestResult<Self> {
+        let name = format!("shard-{index}-");
+        let mut threads = Vec::new();
+        for task in fs::read_dir(format!("/proc/{}/task", proxy.pid().as_raw_nonzero()))? {
+            let task = task?;
+            if fs::read_to_string(task.path().join("comm"))?.starts_with(&name) {
+                threads.push(task.file_name().to_string_lossy().parse()?);
+            }
+        }
+        let first = threads.into_iter().min().ok_or("no such thread")?;
+        let thread = Pid::from_raw(first);
+        ptrace::seize(thread, ptrace::Options::empty())?;
+        ptrace::interrupt(thread)?;
+        waitpid(thread, Some(WaitPidFlag::__WALL))?;
+        Ok(Self(thread))
+    }
+}
+
+impl Drop for Hung {
+    /// Lets it go on. Otherwise nobody could wait for the end of its process.
+    fn drop(&mut self) {
+        let _ = ptrace::detach(self.0, None);
+    }
+}
+
+#[test]
+fn the_watchdog_hears_nothing_while_one_listener_hangs() -> TestResult {
+    /// What systemd asks for; it is told twice in that time.
+    const WATCHDOG: Duration = Duration::from_millis(200);
+    isolated(|| {
+        let manager = Manager::new()?;
+        let proxy = manager
+            .proxy()?
+            .env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string())
+            .start()?;
+        manager.expect("READY=1")?;
+        for shard in 0..2 {
+            manager.expect("WATCHDOG=1")?;
+            let hung = Hung::shard(&proxy, shard)?;
+            // What was told before, then at most what the listener has answered for, and then nothing for as long as
+            // twenty more would take.
+            manager.socket.set_nonblocking(true)?;
+            while manager.receive().is_ok() {}
+            manager.socket.set_nonblocking(false)?;
+            manager.socket.set_read_timeout(Some(10 * WATCHDOG))?;
+            let silence = match manager.socket.recv(&mut [0; 4096]) {
+                Ok(_) => manager.socket.recv(&mut [0; 4096]),
+                silence => silence,
+            };
+            let silence = silence.err().ok_or("told that all is well")?;
+            assert_eq!(silence.kind(), io::ErrorKind::WouldBlock, "{silence}");
+            drop(hung);
+            manager.socket.set_read_timeout(Some(PATIENCE))?;
+            manager.expect("WATCHDOG=1")?;
+        }
+        proxy.stop()?.expect_success()
     })
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer};
+use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, raise_descriptor_limit};
 use crate::namespace::{TestResult, isolated};
 
 const WAIT: &str = "connections wait for others to end";
@@ -60,26 +60,72 @@ fn what_is_too_much_waits_and_is_served_as_others_end() -> TestResult {
     })
 }
 
-/// They count from accept on: slow headers are how a port is filled.
+/// They count from accept on: silence is how a port is filled. It does not stay filled for the time a header may take.
 #[test]
-fn connections_without_a_header_count_until_they_are_dropped() -> TestResult {
+fn connections_without_a_header_make_room() -> TestResult {
     isolated(|| {
         let server = TcpServer::bind("127.0.0.1")?;
         let proxy = Proxy::tcp(server.addr()?)
-            .args(["--max-connections", "2", "--header-timeout", "2"])
+            .args(["--max-connections", "2", "--header-timeout", "300"])
+            .args(["--listeners", "1", "--admin", "127.0.0.1:0"])
             .start()?;
-        let silent = [(); 2].map(|()| Balancer::default().connect(&proxy, &Header::none()));
-        let silent = silent.into_iter().collect::<TestResult<Vec<_>>>()?;
-        let downstream = begin(&proxy, 1)?;
+        let oldest = Balancer::default().connect(&proxy, &Header::none())?;
+        let half = Balancer::default().connect(&proxy, &Header::raw("PROXY TCP4"))?;
+        let first = begin(&proxy, 1)?;
+        let first_session = server.accept()?;
+        first_session.expect(b"hello")?;
+        oldest.expect_over()?;
+        let warning =
+            proxy.wait_for_message("connections without a header make room for others")?;
+        assert_eq!(warning["level"], "WARN");
+        let second = begin(&proxy, 2)?;
+        let second_session = server.accept()?;
+        second_session.expect(b"hello")?;
+        half.expect_over()?;
+        // Those with a header stay, however old they are.
+        let waiting = begin(&proxy, 3)?;
         proxy.wait_for_message(WAIT)?;
-        // They time out, and make room.
+        first.expect_talk(&first_session)?;
+        second.expect_talk(&second_session)?;
+        drop((first, first_session));
         let session = server.accept()?;
         session.expect(b"hello")?;
-        downstream.expect_talk(&session)?;
-        for silent in silent {
-            silent.expect_over()?;
-        }
+        waiting.expect_talk(&session)?;
+        let displaced = "glommproxy_header_errors_total{protocol=\"tcp\",kind=\"displaced\"}";
+        proxy.admin()?.wait_for_metric(displaced, "2")?;
         proxy.stop()?.expect_success()
+    })
+}
+
+/// A flood of silent connections, and somebody who means it.
+#[test]
+fn a_flood_without_headers_keeps_nobody_out() -> TestResult {
+    isolated(|| {
+        raise_descriptor_limit(4096)?;
+        let server = TcpServer::echo("127.0.0.1")?;
+        // Neither of the process' own limit, nor of descriptors, of which there are less than the flood asks for.
+        let limits: [(&[&str], &[&str]); 2] = [
+            (&[], &["--max-connections", "100"]),
+            (&["sh", "-c", "ulimit -n 300; exec \"$@\"", "sh"], &[]),
+        ];
+        for (wrapper, args) in limits {
+            let proxy = Proxy::tcp(server)
+                .args(["--header-timeout", "300", "--listeners", "2"])
+                .args(args)
+                .under(wrapper)
+                .start()?;
+            let mut flood = Vec::new();
+            for n in 1..=20 {
+                for _ in 0..50 {
+                    flood.push(Balancer::default().connect(&proxy, &Header::none())?);
+                }
+                let innocent = begin(&proxy, n)?;
+                innocent.expect(b"hello")?;
+                innocent.expect_echo(b"are you there?")?;
+            }
+            proxy.stop()?.expect_success()?;
+        }
+        Ok(())
     })
 }
 

@@ -2,17 +2,14 @@
 
 use std::io::ErrorKind;
 
-use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, wait_for};
+use crate::harness::{self, Balancer, Connection, Header, Proxy, TcpServer, wait_for};
 use crate::namespace::{TestResult, isolated};
 
 /// Longer than a busy machine takes from one message to the next.
 const SECONDS: &str = "2";
 
 fn open(proxy: &Proxy, server: &TcpServer, n: usize) -> TestResult<(Connection, Connection)> {
-    let header = Header::of(&format!("192.0.2.{n}:4000"))?;
-    let downstream = Balancer::default().connect(proxy, &header)?;
-    let session = server.accept()?;
-    Ok((downstream, session))
+    harness::open(proxy, server, &format!("192.0.2.{n}:4000"))
 }
 
 /// Whether a connection on which nothing is said has been reset. It tells so once.

@@ -9,7 +9,7 @@ use crate::harness::{Exit, Proxy};
 use crate::namespace::{TestResult, isolated};
 
 /// Root reads everything, so it has to be root without that right.
-const WITHOUT_OVERRIDE: [&str; 3] = [
+pub(crate) const WITHOUT_OVERRIDE: [&str; 3] = [
     "setpriv",
     "--bounding-set",
     "-dac_override,-dac_read_search",

@@ -78,6 +78,30 @@ fn a_cap_of_connections_that_cannot_fit_is_told() -> TestResult {
     })
 }
 
+/// They and their connections are not to be what flows have no descriptors for.
+#[test]
+fn the_admin_endpoint_and_the_access_log_count_as_open_files() -> TestResult {
+    isolated(|| {
+        let folder = tempfile::tempdir()?;
+        let log = folder.path().join("access.log").display().to_string();
+        let needed = |more: &[&str]| -> TestResult<u64> {
+            let proxy = Proxy::builder()
+                .under(["prlimit", "--nofile=256:1000"])
+                .args(["-p", "udp", "--listeners", "1"])
+                .args(more)
+                .start()?;
+            let warning = proxy.wait_for_log(is_descriptor_warning)?;
+            proxy.stop()?.expect_success()?;
+            Ok(warning["needed"].as_u64().ok_or("no number")?)
+        };
+        let plain = needed(&[])?;
+        assert_eq!(needed(&["--access-log", &log])?, plain + 2);
+        // With its 32 connections.
+        assert_eq!(needed(&["--admin", "127.0.0.1:0"])?, plain + 40);
+        Ok(())
+    })
+}
+
 /// Root is given the right to raise it only where nobody has made a user namespace of ours.
 const WITHOUT_RESOURCE: [&str; 3] = ["setpriv", "--bounding-set", "-sys_resource"];
 

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{CLIENT, open};
-use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use super::CLIENT;
+use crate::harness::{Balancer, Header, Proxy, TcpServer, open};
 use crate::namespace::{TestResult, add_address, isolated};
 
 #[test]

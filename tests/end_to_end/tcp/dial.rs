@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use super::{CLIENT, open};
-use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use super::CLIENT;
+use crate::harness::{Balancer, Header, Proxy, TcpServer, open};
 use crate::namespace::{TestResult, add_address, isolated};
 
 #[test]

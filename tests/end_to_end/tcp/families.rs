@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use super::open;
-use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use crate::harness::{Balancer, Header, Proxy, TcpServer, open};
 use crate::namespace::{TestResult, isolated, run};
 
 #[test]

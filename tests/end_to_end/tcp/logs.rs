@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{CLIENT, open};
-use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use super::CLIENT;
+use crate::harness::{Balancer, Header, Proxy, TcpServer, open};
 use crate::namespace::{TestResult, isolated};
 
 /// Whatever happens to connections, go-mmproxy's default is silence.

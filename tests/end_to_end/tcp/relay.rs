@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use super::{CLIENT, noise, open};
-use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, unread, wait_for};
+use super::{CLIENT, noise};
+use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, open, unread, wait_for};
 use crate::namespace::{TestResult, isolated};
 
 /// More than all buffers on the way hold together.

@@ -3,8 +3,8 @@
 use std::io::{ErrorKind, Write};
 use std::thread;
 
-use super::{CLIENT, noise, open};
-use crate::harness::{Connection, Proxy, TcpServer, unread, wait_for};
+use super::{CLIENT, noise};
+use crate::harness::{Connection, Proxy, TcpServer, open, unread, wait_for};
 use crate::namespace::{TestResult, isolated};
 
 /// More than all buffers on the way hold together.

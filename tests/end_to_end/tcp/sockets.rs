@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{CLIENT, open};
-use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use super::CLIENT;
+use crate::harness::{Balancer, Header, Proxy, TcpServer, open};
 use crate::namespace::{TestResult, isolated, run};
 
 #[test]
-fn small_messages_are_not_delayed_and_silent_peers_are_probed_on_both_sides() -> TestResult {
+fn small_messages_are_not_delayed_and_vanished_peers_are_noticed_on_both_sides() -> TestResult {
     isolated(|| {
         let (server, server_v6) = (TcpServer::bind("127.0.0.1")?, TcpServer::bind("::1")?);
         let proxy = Proxy::tcp(server.addr()?)
@@ -38,6 +38,9 @@ fn small_messages_are_not_delayed_and_silent_peers_are_probed_on_both_sides() ->
                     Duration::from_secs(15),
                     "{side}"
                 );
+                assert_eq!(socket.tcp_keepalive_retries()?, 9, "{side}");
+                // It would end connections to those who pause as well.
+                assert_eq!(socket.tcp_user_timeout()?, None, "{side}");
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::thread;
 use serde_json::Value;
 
 use super::{ListFile, expect_answer, tcp_client, udp_header};
-use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, UdpBalancer, UdpServer};
+use crate::harness::{Balancer, Header, Proxy, TcpServer, UdpBalancer, UdpServer, open};
 use crate::namespace::{TestResult, isolated};
 
 const NOBODY: &str = "198.51.100.0/24\n";
@@ -16,14 +16,6 @@ const UPPER_HALF: &str = "192.0.2.128/25\n";
 
 /// More than a shard looks at in one turn.
 const MANY: usize = 600;
-
-#[track_caller]
-fn open(proxy: &Proxy, server: &TcpServer, client: &str) -> TestResult<(Connection, Connection)> {
-    let downstream = Balancer::default().connect(proxy, &Header::of(client)?)?;
-    let session = server.accept()?;
-    assert_eq!(session.peer()?, client.parse()?);
-    Ok((downstream, session))
-}
 
 fn shards(lines: &[Value]) -> HashSet<Option<u64>> {
     lines.iter().map(|it| it["listener"].as_u64()).collect()
