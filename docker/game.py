@@ -19,6 +19,8 @@ class Udp(socketserver.BaseRequestHandler):
 
 class TcpServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
+    # Many may come at once, such as those that waited while glommproxy was started again.
+    request_queue_size = 1024
     daemon_threads = True
 
 

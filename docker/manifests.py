@@ -1,7 +1,8 @@
 """Checks kubernetes.yaml, agones.yaml and grafana.json without a cluster: `manifests.py [VERSION OF KUBERNETES]`.
 
-Needs kubernetes-validate of PyPI, which brings the schemas. What Agones' own schema says is checked only where
-AGONES_SCHEMA names a JSON or YAML file with the `spec` part of its GameServer CRD: no package carries that.
+Needs kubernetes-validate of PyPI, which brings the schemas, and grafana-foundation-sdk, which is made of Grafana's. What
+Agones' own schema says is checked only where AGONES_SCHEMA names a JSON or YAML file with the `openAPIV3Schema` of its
+GameServer CRD: no package carries that.
 """
 
 import copy
@@ -14,6 +15,9 @@ import sys
 import jsonschema
 import kubernetes_validate
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 HERE = pathlib.Path(__file__).parent
 VERSION = sys.argv[1] if len(sys.argv) > 1 else "1.33"
@@ -71,7 +75,34 @@ if schema := os.environ.get("AGONES_SCHEMA"):
 else:
     print("NOT CHECKED: agones.yaml against the schema of Agones itself (set AGONES_SCHEMA)", file=sys.stderr)
 
+
+
+def unknown(ours, theirs, where=""):
+    """What Grafana's types have dropped or changed."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            yield from unknown(value, theirs.get(key), f"{where}/{key}")
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for at, (value, other) in enumerate(zip(ours, theirs)):
+            yield from unknown(value, other, f"{where}/{at}")
+    elif ours != theirs:
+        yield f"{where}: {ours!r}"
+
+
 dashboard = json.loads((HERE / "grafana.json").read_text())
 queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
 assert queries and all("glommproxy_" in it or "process_" in it for it in queries)
-print(f"grafana.json: {len(queries)} queries")
+register_default_plugins()
+typed = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+assert not list(unknown(dashboard, typed)), list(unknown(dashboard, typed))
+panels = dashboard["panels"]
+assert len({it["id"] for it in panels}) == len(panels), "two panels have one id"
+[provider], [source] = (
+    documents(f"grafana-{name}.yaml")[0][part] for name, part in (("provisioning", "providers"), ("datasource", "datasources"))
+)
+assert {it["datasource"]["uid"] for it in panels} == {source["uid"]}, "panels ask a datasource that there is not"
+stack = documents("compose.yaml")[0]["services"]
+mounted = [it.split(":")[1] for it in stack["grafana"]["volumes"]]
+assert any(it.startswith(provider["options"]["path"] + "/") for it in mounted), "the dashboard is not mounted where it is looked for"
+assert re.match(r"http://([a-z]+):9090$", source["url"])[1] in stack, source["url"]
+print(f"grafana.json: {len(panels)} panels with {len(queries)} queries, all in Grafana's own terms")

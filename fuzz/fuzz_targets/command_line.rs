@@ -41,7 +41,7 @@ pub(crate) fn check(data: &[u8]) {
     };
     match load(arguments, variable) {
         Ok(Startup::Run(config) | Startup::Check { config, .. }) => check_config(&config),
-        Ok(Startup::AskReady(admin)) => assert_ne!(admin.port(), 0),
+        Ok(Startup::AskReady(admin) | Startup::Top { admin, .. }) => assert_ne!(admin.port(), 0),
         Ok(Startup::Demo) => {}
         Ok(Startup::Print(text)) => assert!(text.ends_with('\n') && text.is_ascii()),
         Err(error) => check_message(&error.to_string()),

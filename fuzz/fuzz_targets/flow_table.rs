@@ -1,9 +1,14 @@
 //! Operations on the table of UDP flows, beside a list of flows that does the same the simplest way. What holds:
 //!
 //! - The same flows are there, found by key and by id, and as many as the table says; ids are below its places.
-//! - The one that has to go first is the same: the longest idle of the never answered, then the longest idle of all.
+//! - The one that has to go first is the same: the longest idle of the never answered, then of those whose client
+//!   has not spoken since, then of all.
 //! - A flow ends exactly when its idle time is over, and the next end is the soonest of all.
 //! - An insertion that fails changes nothing. What concerns a flow that is gone changes nothing.
+//! - Replies go to the peer that spoke last for their client, and a flow that ends when its peer speaks for somebody else
+//!   ends only if that is the one.
+//! - A walk that ends the flows of denied clients, some places at a time and with all else going on in between, leaves none
+//!   of them.
 
 #![cfg_attr(not(test), no_main)]
 
@@ -21,15 +26,25 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// More keys than the largest table has flows.
 const KEYS: u8 = 24;
 const FLOWS_MAX: u8 = 12;
+/// Peers that clients come through.
+const PEERS: u8 = 4;
+/// Places that a walk looks at before others get a turn.
+const LOOKS_MAX: FlowId = 3;
 
 #[derive(Debug, Arbitrary)]
 enum Step {
-    /// A datagram of a client that may have a flow, and may need one.
-    FromClient(u8),
+    /// A datagram of a client that may have a flow, and may need one, through a peer.
+    FromClient(u8, u8),
     /// The same, but the socket of a new flow cannot be had.
     FromClientInVain(u8),
     /// A datagram of the server.
     FromServer(u8),
+    /// A peer that spoke for a client speaks for another from now on.
+    Displace(u8, u8),
+    /// A new list, by client: those whose bits are set are denied.
+    Reload(u8),
+    /// Some of the walk that the latest list began.
+    Walk,
     Remove(u8),
     /// News of an id that may be gone.
     TouchId(u8),
@@ -41,23 +56,37 @@ enum Step {
     WaitSeconds(u8),
 }
 
-/// What the list knows of a flow; the table keeps `serial`.
+/// What the table keeps for its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    /// Which flow it is of all there have been.
+    serial: u32,
+    /// The peer that spoke last.
+    peer: u8,
+}
+
+/// What the list knows of a flow.
 #[derive(Clone, Copy, Debug)]
 struct Listed {
     key: FlowKey,
     id: FlowId,
-    serial: u32,
+    state: State,
     last_active: Instant,
-    answered: bool,
+    /// 0: never answered; 1: answered; 2: the client has spoken since.
+    rank: u8,
 }
 
 /// The table, and the flows that should be in it, from the longest idle to the latest active.
 struct Pair {
-    table: FlowTable<u32>,
+    table: FlowTable<State>,
     listed: Vec<Listed>,
     flows_max: usize,
     now: Instant,
     serial: u32,
+    /// Clients' bits.
+    denied: u8,
+    /// Where the walk goes on, if there is one.
+    walk: Option<FlowId>,
 }
 
 pub(crate) fn check(data: &[u8]) {
@@ -71,6 +100,8 @@ pub(crate) fn check(data: &[u8]) {
         flows_max: usize::from(flows_max.max(1)),
         now: Instant::now(),
         serial: 0,
+        denied: 0,
+        walk: None,
     };
     while !input.is_empty() {
         let Ok(step) = Step::arbitrary(&mut input) else {
@@ -80,6 +111,18 @@ pub(crate) fn check(data: &[u8]) {
         pair.compare_sums();
     }
     pair.compare_flows();
+
+    while pair.walk.is_some() {
+        pair.walk();
+    }
+    let mut flows = pair.table.iter();
+    assert!(flows.all(|flow| !is_denied(pair.denied, flow.key)));
+}
+
+/// A client's bit is that of its port.
+fn is_denied(denied: u8, key: FlowKey) -> bool {
+    let client = key.party.client();
+    client.is_some_and(|client| denied >> (client.addr().port() % 8) & 1 == 1)
 }
 
 /// One key of many: clients and peers, the same address for both, and two servers.
@@ -101,20 +144,19 @@ fn key(n: u8) -> FlowKey {
 impl Pair {
     fn take(&mut self, step: &Step) {
         match *step {
-            Step::FromClient(n) => self.datagram(key(n)),
+            Step::FromClient(n, peer) => self.datagram(key(n), peer % PEERS),
             Step::FromClientInVain(n) => self.datagram_in_vain(key(n)),
-            Step::FromServer(n) => {
-                if let Some(id) = self.table.find(&key(n)) {
-                    self.table.answer(id, self.now);
-                }
-                self.list_active(|flow| flow.key == key(n), true);
+            Step::FromServer(n) => self.reply(key(n)),
+            Step::Displace(n, peer) => self.displace(key(n), peer % PEERS),
+            Step::Reload(denied) => {
+                self.denied = denied;
+                self.walk = Some(0);
             }
+            Step::Walk => self.walk(),
             Step::Remove(n) => {
-                let removed = self
-                    .table
-                    .find(&key(n))
-                    .and_then(|id| self.table.remove(id));
-                let at = self.listed.iter().position(|flow| flow.key == key(n));
+                let key = key(n);
+                let removed = self.table.find(&key).and_then(|id| self.table.remove(id));
+                let at = self.listed.iter().position(|flow| flow.key == key);
                 self.gone(removed, at);
             }
             Step::TouchId(id) => {
@@ -142,22 +184,34 @@ impl Pair {
         }
     }
 
-    fn datagram(&mut self, key: FlowKey) {
+    fn datagram(&mut self, key: FlowKey, peer: u8) {
         if let Some(id) = self.table.find(&key) {
             self.table.touch(id, self.now);
             self.list_active(|flow| flow.key == key, false);
+            if let Some(flow) = self.table.get_mut(id) {
+                flow.state.peer = peer;
+            }
+            if let Some(flow) = self.listed.last_mut() {
+                flow.state.peer = peer;
+            }
             return;
         }
 
+        if is_denied(self.denied, key) {
+            return;
+        }
         if self.table.is_full() {
             self.evict();
         }
         self.serial += 1;
-        let serial = self.serial;
+        let state = State {
+            serial: self.serial,
+            peer,
+        };
         let mut promised = None;
         let inserted = self.table.insert(key, self.now, |id| {
             promised = Some(id);
-            Ok::<_, ()>(serial)
+            Ok::<_, ()>(state)
         });
         let id = inserted.expect("it does not fail");
         assert_eq!(promised, Some(id));
@@ -165,9 +219,9 @@ impl Pair {
         self.listed.push(Listed {
             key,
             id,
-            serial,
+            state,
             last_active: self.now,
-            answered: false,
+            rank: 0,
         });
     }
 
@@ -178,18 +232,67 @@ impl Pair {
         }
     }
 
-    fn list_active(&mut self, is_meant: impl Fn(&Listed) -> bool, answered: bool) {
-        if let Some(at) = self.listed.iter().position(is_meant) {
-            let mut flow = self.listed.remove(at);
-            flow.last_active = self.now;
-            flow.answered |= answered;
-            self.listed.push(flow);
+    fn reply(&mut self, key: FlowKey) {
+        let found = self.table.find(&key);
+        if let Some(id) = found {
+            self.table.answer(id, self.now);
         }
+        let listed = self.list_active(|flow| flow.key == key, true);
+        let found = found.and_then(|id| self.table.get(id));
+        assert_eq!(found.map(|flow| flow.state), listed.map(|flow| flow.state));
+    }
+
+    fn list_active(
+        &mut self,
+        is_meant: impl Fn(&Listed) -> bool,
+        answered: bool,
+    ) -> Option<Listed> {
+        let at = self.listed.iter().position(is_meant)?;
+        let mut flow = self.listed.remove(at);
+        flow.last_active = self.now;
+        flow.rank = match (flow.rank, answered) {
+            (0, true) => 1,
+            (1, false) => 2,
+            (rank, _) => rank,
+        };
+        self.listed.push(flow);
+        Some(flow)
+    }
+
+    fn displace(&mut self, key: FlowKey, peer: u8) {
+        let found = self.table.find(&key);
+        let is_its = |&id: &FlowId| {
+            self.table
+                .get(id)
+                .is_some_and(|flow| flow.state.peer == peer)
+        };
+        let removed = found.filter(is_its).and_then(|id| self.table.remove(id));
+        let is_meant = |flow: &Listed| flow.key == key && flow.state.peer == peer;
+        let at = self.listed.iter().position(is_meant);
+        self.gone(removed, at);
+    }
+
+    /// Goes on through the places, and ends the flows of denied clients there.
+    fn walk(&mut self) {
+        let Some(first) = self.walk else { return };
+        let behind = self.table.places().min(first + LOOKS_MAX);
+        for id in first..behind {
+            let key = self.table.get(id).map(|flow| flow.key);
+            if key.is_some_and(|key| is_denied(self.denied, key)) {
+                let removed = self.table.remove(id);
+                let at = self.listed.iter().position(|flow| flow.id == id);
+                self.gone(removed, at);
+            }
+        }
+        self.walk = (behind < self.table.places()).then_some(behind);
     }
 
     fn evict(&mut self) {
-        let unanswered = self.listed.iter().position(|flow| !flow.answered);
-        let first = unanswered.or((!self.listed.is_empty()).then_some(0));
+        let lowest = self.listed.iter().map(|flow| flow.rank).min();
+        let first = self
+            .listed
+            .iter()
+            .position(|flow| Some(flow.rank) == lowest);
         let evicted = self.table.evict();
         self.gone(evicted, first);
     }
@@ -200,22 +303,22 @@ impl Pair {
         let any_over = self.listed.iter().any(is_over);
         let expired = self.table.expire(self.now);
         assert_eq!(expired.is_some(), any_over);
-        let serial = expired.as_ref().map(|flow| flow.state);
+        let state = expired.as_ref().map(|flow| flow.state);
         let at = self
             .listed
             .iter()
-            .position(|flow| Some(flow.serial) == serial);
+            .position(|flow| Some(flow.state) == state);
         assert!(at.is_none_or(|at| is_over(&self.listed[at])));
         self.gone(expired, at);
         any_over
     }
 
     /// Compares what was taken out of the table with the one at this place of the list, and takes it out there.
-    fn gone(&mut self, taken: Option<Flow<u32>>, at: Option<usize>) {
+    fn gone(&mut self, taken: Option<Flow<State>>, at: Option<usize>) {
         let listed = at.map(|at| self.listed.remove(at));
         assert_eq!(
             taken.map(|flow| (flow.key, flow.state)),
-            listed.map(|flow| (flow.key, flow.serial))
+            listed.map(|flow| (flow.key, flow.state))
         );
     }
 
@@ -235,7 +338,7 @@ impl Pair {
             assert_eq!(self.table.find(&flow.key), Some(flow.id));
             let there = self.table.get(flow.id);
             let there = there.map(|flow| (flow.key, flow.state));
-            assert_eq!(there, Some((flow.key, flow.serial)));
+            assert_eq!(there, Some((flow.key, flow.state)));
         }
         let len = self.listed.len();
         let ids = 0..self.table.places();

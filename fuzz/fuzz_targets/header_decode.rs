@@ -11,7 +11,7 @@
 
 #![cfg_attr(not(test), no_main)]
 
-use glommproxy::header::{Decoded, Header, HeaderError, LEN_MAX, Origin, Transport, decode};
+use glommproxy::header::{self, Decoded, Header, HeaderError, LEN_MAX, Origin, Transport};
 
 #[cfg(not(test))]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check(data));
@@ -31,8 +31,28 @@ pub(crate) fn check(data: &[u8]) {
         (accepted(Transport::Stream), accepted(Transport::Datagram))
     {
         assert_eq!(stream, datagram);
-        assert_eq!(stream.0.origin, Origin::Local);
+        assert_eq!(stream.0.origin(), Origin::Local);
     }
+}
+
+/// Decodes and checks. In whichever of the two steps a header is refused, it claims the client before that it has after.
+fn decode(bytes: &[u8], transport: Transport) -> Result<Decoded<Header<'_>>, HeaderError> {
+    let found = header::decode(bytes, transport)?;
+    let checked = found.check()?;
+    if let (
+        Decoded::Complete { header: found, .. },
+        Decoded::Complete {
+            header: checked, ..
+        },
+    ) = (found, checked)
+    {
+        let source = match checked.origin() {
+            Origin::Proxied { source, .. } => Some(source),
+            Origin::Local => None,
+        };
+        assert_eq!(found.claimed_source(), source);
+    }
+    Ok(checked)
 }
 
 fn check_stream(data: &[u8]) {

@@ -11,7 +11,7 @@
 
 use std::net::SocketAddr;
 
-use glommproxy::header::{Decoded, Header, HeaderError, Origin, Transport, Version, decode};
+use glommproxy::header::{self, Decoded, Header, HeaderError, Origin, Transport, Version};
 
 #[cfg(not(test))]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check(data));
@@ -40,8 +40,16 @@ pub(crate) fn check(data: &[u8]) {
     }
 }
 
+/// Decodes and checks: what is found in either step is the same here.
+fn decode(bytes: &[u8], transport: Transport) -> Result<Decoded<Header<'_>>, HeaderError> {
+    header::decode(bytes, transport)?.check()
+}
+
 /// What `ppp` accepts in version 1 and this decoder does not.
-fn stricter_in_v1(ours: Result<Decoded<'_>, HeaderError>, theirs: &ppp::v1::Header<'_>) -> bool {
+fn stricter_in_v1(
+    ours: Result<Decoded<Header<'_>>, HeaderError>,
+    theirs: &ppp::v1::Header<'_>,
+) -> bool {
     match ours {
         // It takes a sign before a port, as `str::parse` does.
         Err(HeaderError::V1Port) => theirs.header.contains(" +"),
@@ -58,7 +66,7 @@ fn stricter_in_v1(ours: Result<Decoded<'_>, HeaderError>, theirs: &ppp::v1::Head
 /// What `ppp` accepts in version 2 and this decoder does not: it checks neither the length against a limit, nor the
 /// transport against what the bytes came over, nor any TLV, and it leaves it to its caller what a PROXY header without an
 /// IP address is good for.
-fn stricter_in_v2(ours: Result<Decoded<'_>, HeaderError>) -> bool {
+fn stricter_in_v2(ours: Result<Decoded<Header<'_>>, HeaderError>) -> bool {
     matches!(
         ours,
         Err(HeaderError::TooLong { .. }
@@ -75,7 +83,7 @@ fn stricter_in_v2(ours: Result<Decoded<'_>, HeaderError>) -> bool {
 
 /// Compares a header that is accepted here with what the other crates make of it.
 fn check_theirs(data: &[u8], header: Header<'_>, consumed: usize) {
-    let ours = match header.origin {
+    let ours = match header.origin() {
         Origin::Proxied {
             source,
             destination,
@@ -99,7 +107,7 @@ fn check_theirs(data: &[u8], header: Header<'_>, consumed: usize) {
 
 /// Which headers are accepted here and are something else, or nothing, to `ppp`.
 fn ppp_differs(bytes: &[u8], header: Header<'_>) -> bool {
-    match (header.version, header.origin) {
+    match (header.version, header.origin()) {
         // It reads the line of an UNKNOWN client, too: there may be only so many words, in UTF-8, with a space first, and
         // a lone CR ends them. The specification ignores everything up to CRLF.
         (Version::V1, Origin::Local) => bytes != b"PROXY UNKNOWN\r\n",
@@ -110,7 +118,7 @@ fn ppp_differs(bytes: &[u8], header: Header<'_>) -> bool {
 
 /// Which headers are accepted here and are something else, or nothing, to `proxy-protocol`.
 fn proxy_protocol_differs(bytes: &[u8], header: Header<'_>) -> bool {
-    header.version == Version::V2 && header.origin == Origin::Local && has_foreign_block(bytes)
+    header.version == Version::V2 && header.origin() == Origin::Local && has_foreign_block(bytes)
 }
 
 /// Whether the block of a LOCAL header is not what its family and transport say: the others refuse it, the specification

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use arbitrary::{Arbitrary, Unstructured};
 use glommproxy::header::{
-    Decoded, Details, HeaderError, LEN_MAX, Origin, Tlv, Transport, Version, decode,
+    self, Decoded, Details, Header, HeaderError, LEN_MAX, Origin, Tlv, Transport, Version,
 };
 
 #[cfg(not(test))]
@@ -78,12 +78,17 @@ pub(crate) fn check(data: &[u8]) {
     }
 }
 
+/// Decodes and checks: what is found in either step is the same here.
+fn decode(bytes: &[u8], transport: Transport) -> Result<Decoded<Header<'_>>, HeaderError> {
+    header::decode(bytes, transport)?.check()
+}
+
 fn check_line(line: Vec<u8>, origin: Origin, case: &Case) {
     let bytes = [line.as_slice(), &case.payload].concat();
     let Ok(Decoded::Complete { header, consumed }) = decode(&bytes, Transport::Stream) else {
         panic!("{case:?} is refused");
     };
-    assert_eq!((header.version, header.origin), (Version::V1, origin));
+    assert_eq!((header.version, header.origin()), (Version::V1, origin));
     assert_eq!(consumed, line.len());
     assert!(header.tlvs.is_empty());
     let datagram = decode(&bytes, Transport::Datagram);
@@ -105,7 +110,7 @@ fn check_binary(binary: &Binary, case: &Case) {
         true => Origin::Local,
         false => binary.addresses.origin(),
     };
-    assert_eq!((header.version, header.origin), (Version::V2, origin));
+    assert_eq!((header.version, header.origin()), (Version::V2, origin));
     assert_eq!(consumed, header_bytes.len());
     let decoded = header.tlvs.iter().map(|tlv| (tlv.kind, tlv.value));
     assert!(decoded.eq(tlvs.iter().map(|(kind, value)| (*kind, value.as_slice()))));

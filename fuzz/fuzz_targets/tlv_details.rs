@@ -24,6 +24,9 @@ pub(crate) fn check(data: &[u8]) {
     let len = u16::try_from(ADDRESSES.len() + tlvs.len()).expect("below LEN_MAX");
     let bytes = [BEGINNING, len.to_be_bytes().as_slice(), ADDRESSES, tlvs].concat();
     let Ok(Decoded::Complete { header, .. }) = decode(&bytes, Transport::Stream) else {
+        panic!("TLVs are not looked at yet");
+    };
+    let Ok(header) = header.check() else {
         return;
     };
 
