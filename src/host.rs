@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use glommio::GlommioError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::system::uname;
 
 use crate::admin::CONNECTIONS_MAX;
+use crate::limits::set_descriptors;
 use crate::sys::uring;
 
 /// glommio 0.9 refuses to start below this RLIMIT_MEMLOCK.
@@ -45,12 +44,12 @@ pub struct Needs {
     pub access_log: bool,
 }
 
+/// What a connection takes: the balancer's side and the server's.
+const DESCRIPTORS_CONNECTION: u64 = 2;
+
 /// Descriptors that connections and flows leave alone, for the admin endpoint, lists, and looking up names: a flood must not
 /// keep an operator from finding out, or from ending it.
 const DESCRIPTORS_KEPT: u64 = 24;
-
-/// Where those begin: the kernel gives the lowest number that is free (open(2)).
-static KEPT_FROM: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// What stands in the way.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +112,7 @@ pub enum HostError {
 pub fn check(needs: Needs) -> Result<(), HostError> {
     check_kernel()?;
     raise_memlock()?;
-    check_descriptors(needs)?;
+    set_descriptors(check_descriptors(needs)? - descriptors(needs));
     check_uring()
 }
 
@@ -124,9 +123,11 @@ pub(crate) fn check_kernel() -> Result<String, HostError> {
     Ok(release)
 }
 
-/// Raises the limit of descriptors, and returns it if it holds all this: glommio panics where it cannot open one.
+/// Raises the limit of descriptors, and returns it if it holds all this and a connection: glommio panics where it cannot
+/// open one.
 pub(crate) fn check_descriptors(needs: Needs) -> Result<u64, HostError> {
-    let (limit, needed) = (raise_descriptor_limit(), descriptors(needs));
+    let limit = raise_descriptor_limit();
+    let needed = descriptors(needs) + DESCRIPTORS_CONNECTION;
     if limit < needed {
         return Err(HostError::Descriptors {
             limit,
@@ -134,17 +135,7 @@ pub(crate) fn check_descriptors(needs: Needs) -> Result<u64, HostError> {
             shards: needs.shards,
         });
     }
-    // Where there is no room for both, what has to run comes first.
-    let kept_from = (limit.saturating_sub(DESCRIPTORS_KEPT)).max(needed);
-    KEPT_FROM.store(kept_from, Ordering::Relaxed);
     Ok(limit)
-}
-
-/// Whether a new descriptor is one of those kept for other things than connections and flows, or so many below them.
-pub(crate) fn is_kept(descriptor: &impl AsFd, below: u64) -> bool {
-    // Not negative, as it is open.
-    let number = u64::from(descriptor.as_fd().as_raw_fd().unsigned_abs());
-    number.saturating_add(below) >= KEPT_FROM.load(Ordering::Relaxed)
 }
 
 /// Whether the kernel gives a ring.
@@ -158,7 +149,7 @@ pub(crate) fn check_uring() -> Result<(), HostError> {
     })
 }
 
-/// The descriptors that all this takes.
+/// The descriptors that all this takes; what is left is for connections and flows.
 pub fn descriptors(needs: Needs) -> u64 {
     let Needs {
         shards,
@@ -168,6 +159,7 @@ pub fn descriptors(needs: Needs) -> u64 {
     } = needs;
     let of = |there_is: bool, count: u64| if there_is { count } else { 0 };
     DESCRIPTORS_PROCESS
+        + DESCRIPTORS_KEPT
         + (DESCRIPTORS_SHARD + sockets as u64) * shards as u64
         + of(admin, DESCRIPTORS_ADMIN)
         + of(access_log, DESCRIPTORS_ACCESS_LOG)

@@ -6,6 +6,7 @@
 //! flow begins or ends; bytes, and datagrams of a flow that is there, pass without.
 
 mod count;
+mod descriptors;
 mod network;
 mod places;
 mod rate;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 pub use self::count::ClientCounts;
+pub(crate) use self::descriptors::{Descriptors, set_descriptors};
 pub use self::network::ClientNetwork;
 pub(crate) use self::places::{Place, Places};
 pub use self::rate::ClientRates;

@@ -46,7 +46,7 @@ use crate::metrics::ShardMetrics;
 use crate::sandbox::Keep;
 use crate::subnets::SubnetSet;
 use crate::tcp::pipes::PipePool;
-use crate::tcp::{self, AcceptLimits, LateResets, Lobby, PAGES_LEN, Shortage, Tcp, TcpListener};
+use crate::tcp::{self, AcceptLimits, LateResets, Lobby, PAGES_LEN, Tcp, TcpListener};
 use crate::transparent::Dialer;
 use crate::trust::Trust;
 use crate::udp::{Udp, UdpSettings};
@@ -228,7 +228,6 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             trust: blueprint.trust,
             places: limits.places,
             lobby: Lobby::default(),
-            shortage: Shortage::default(),
             late_resets: Arc::clone(&blueprint.late_resets),
             admission: Rc::new(Admission::new(
                 Rc::clone(&lists),

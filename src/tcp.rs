@@ -7,7 +7,6 @@ pub(crate) mod pipes;
 mod preface;
 mod relay;
 mod session;
-mod shortage;
 
 use std::cell::RefCell;
 use std::io;
@@ -26,11 +25,10 @@ use socket2::Socket;
 pub(crate) use self::late_reset::LateResets;
 pub(crate) use self::lobby::Lobby;
 use self::pipes::PipePool;
-pub(crate) use self::shortage::Shortage;
 use crate::access_log::AccessLog;
 use crate::addr::{ListenAddr, PeerAddr, ShardFrontend};
 use crate::destination::Destinations;
-use crate::limits::{Place, Places};
+use crate::limits::{Descriptors, Place, Places};
 use crate::listen::BACKLOG;
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
@@ -50,6 +48,9 @@ pub(crate) type Pages = RefCell<glommio::io::DmaBuffer>;
 
 /// Its size. What fills it is worth splicing.
 pub(crate) const PAGES_LEN: usize = 64 << 10;
+
+/// What a connection takes: the balancer's side and the server's.
+const DESCRIPTORS: u32 = 2;
 
 /// Connections accepted before the shard's other tasks get a turn.
 const ACCEPTS_MAX: usize = 64;
@@ -73,7 +74,6 @@ pub(crate) struct Tcp {
     pub(crate) trust: Trust,
     pub(crate) places: Places,
     pub(crate) lobby: Lobby,
-    pub(crate) shortage: Shortage,
     pub(crate) late_resets: Arc<LateResets>,
     pub(crate) admission: Rc<Admission>,
     /// If there is something that ends relays.
@@ -118,9 +118,7 @@ pub(crate) async fn accept(tcp: Rc<Tcp>, listener: Rc<TcpListener>, gate: Gate) 
                     let message = "cannot accept connections, pausing";
                     tcp.limits.paused.warn(tcp.listener, message, &error);
                 }
-                // One descriptor to accept with, and one to dial with.
-                let has_room = tcp.lobby.make_room() && tcp.lobby.make_room();
-                if !has_room {
+                if !tcp.lobby.make_room() {
                     tcp.readiness.rest(ACCEPT_PAUSE).await;
                 }
             }
@@ -167,7 +165,7 @@ pub(crate) struct AcceptLimits {
 
 /// Why accepting has to rest.
 enum Pause {
-    /// Descriptors, but for those that are kept, or memory have run out: EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2)).
+    /// Descriptors or memory have run out: EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2)).
     Exhausted(io::Error),
     /// `--max-connections` is reached, and connections wait.
     Full,
@@ -176,8 +174,7 @@ enum Pause {
 /// A connection, and what has been taken for it.
 struct Accepted {
     connection: OwnedFd,
-    /// For the connection to the server, while descriptors are short.
-    reserve: Option<OwnedFd>,
+    descriptors: Descriptors,
     place: Place,
     peer: PeerAddr,
 }
@@ -197,15 +194,20 @@ fn accept_some(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Gate) -> Result<(),
             socket.drained();
             return Ok(());
         };
-        // It cannot be accepted to find out.
-        let reserve = tcp.shortage.ask(socket).map_err(Pause::Exhausted)?;
+        let descriptors = match Descriptors::take(DESCRIPTORS) {
+            Ok(descriptors) => descriptors,
+            Err(error) if has_waiting(socket) => return Err(Pause::Exhausted(error)),
+            Err(_) => {
+                socket.drained();
+                return Ok(());
+            }
+        };
         match acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((connection, addr)) => {
-                tcp.shortage.look_at(&connection);
                 if let Some(addr) = addr.and_then(|addr| SocketAddr::try_from(addr).ok()) {
                     let accepted = Accepted {
                         connection,
-                        reserve,
+                        descriptors,
                         place,
                         peer: PeerAddr::new(addr),
                     };
@@ -237,7 +239,7 @@ fn has_waiting(socket: &Watched<Arc<Socket>>) -> bool {
 fn admit(tcp: &Rc<Tcp>, frontend: &Rc<ShardFrontend>, accepted: Accepted, gate: &Gate) {
     let Accepted {
         connection,
-        reserve,
+        descriptors,
         place,
         peer,
     } = accepted;
@@ -262,8 +264,8 @@ fn admit(tcp: &Rc<Tcp>, frontend: &Rc<ShardFrontend>, accepted: Accepted, gate: 
     // What the block captures it holds once. Arguments of an async function, and futures handed to `Gate::spawn`, would be
     // there twice, for as long as the connection is open.
     let session = async move {
-        session::run(&tcp, &frontend, connection, reserve, &mut subject).await;
-        drop(place);
+        session::run(&tcp, &frontend, connection, &mut subject).await;
+        drop((place, descriptors));
         drop(pass);
     };
     glommio::spawn_local(session).detach();

@@ -16,7 +16,6 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::addr::{ClientAddr, ListenAddr, PeerAddr, Targets};
 use crate::config::SourcePort;
-use crate::host;
 use crate::sys::sockopt::IntOption;
 
 /// How soon a silent peer is probed, and how often: as Go does by default, so that a vanished peer is noticed as soon as
@@ -307,9 +306,6 @@ impl Dialer {
         let in_socket = |error| DialError::Socket { target, error };
         let socket = Socket::new(Domain::for_address(target), kind.nonblocking(), None)
             .map_err(in_socket)?;
-        if host::is_kept(&socket, 0) {
-            return Err(in_socket(Errno::MFILE.into()));
-        }
         if transparent {
             let set = if target.is_ipv4() {
                 Socket::set_ip_transparent_v4

@@ -53,7 +53,7 @@ use crate::access_log::AccessLog;
 use crate::addr::{PeerAddr, ShardFrontend};
 use crate::config::UdpHeader;
 use crate::destination::Destinations;
-use crate::limits::Permit;
+use crate::limits::{Descriptors, Permit};
 use crate::logging::Subject;
 use crate::metrics::ShardMetrics;
 use crate::panics;
@@ -148,7 +148,10 @@ enum Exit {
     /// The one its datagrams come to.
     Listener(Watched<Arc<Socket>>),
     /// One of its own: its datagrams are redirected to a listener.
-    Redirected(Socket),
+    Redirected {
+        socket: Socket,
+        _descriptor: Descriptors,
+    },
 }
 
 /// What a flow is, beside its key.
@@ -156,6 +159,8 @@ struct FlowState {
     socket: Watched<OwnedFd>,
     /// See [`Upstream`](crate::transparent::Upstream).
     other_ear: Option<Watched<OwnedFd>>,
+    /// Of both.
+    _descriptors: Descriptors,
     /// The frontend that the latest datagram came to.
     frontend: FrontendId,
     /// The latest balancer address that spoke for this client, as the kernel tells it, and where it wrote to.
@@ -339,7 +344,7 @@ impl Exit {
     fn socket(&self) -> &Socket {
         match self {
             Self::Listener(socket) => socket,
-            Self::Redirected(socket) => socket,
+            Self::Redirected { socket, .. } => socket,
         }
     }
 }

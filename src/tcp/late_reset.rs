@@ -16,7 +16,7 @@ use glommio::timer::Timer;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::Stream;
-use crate::host;
+use crate::limits::Descriptors;
 
 /// How long a question is answered. It comes as soon as the reset does, unless the server's host is busy.
 const LASTS: Duration = Duration::from_secs(1);
@@ -36,6 +36,7 @@ struct LateReset {
     client: SocketAddr,
     until: Instant,
     _listener: Socket,
+    _descriptors: Descriptors,
 }
 
 // === impl LateResets ===
@@ -47,17 +48,18 @@ impl LateResets {
         if self.count.load(Ordering::Relaxed) >= COUNT_MAX {
             return;
         }
+        let Ok(descriptors) = Descriptors::take(1) else {
+            return;
+        };
         let Ok(Some((client, listener))) = listen_beside(upstream) else {
             return;
         };
-        if host::is_kept(&listener, 0) {
-            return;
-        }
         self.change(|answering| {
             answering.push(LateReset {
                 client,
                 until: Instant::now() + LASTS,
                 _listener: listener,
+                _descriptors: descriptors,
             });
         });
         let late_resets = Arc::clone(self);

@@ -57,12 +57,11 @@ pub(super) async fn run(
     tcp: &Tcp,
     frontend: &ShardFrontend,
     downstream: OwnedFd,
-    reserve: Option<OwnedFd>,
     subject: &mut Subject,
 ) {
     let accepted_at = Instant::now();
     let served = {
-        let mut serving = pin!(serve(tcp, frontend, downstream, reserve, subject));
+        let mut serving = pin!(serve(tcp, frontend, downstream, subject));
         poll_fn(|cx| panics::poll(serving.as_mut(), cx)).await
     };
     let duration = accepted_at.elapsed();
@@ -138,12 +137,11 @@ async fn serve(
     tcp: &Tcp,
     frontend: &ShardFrontend,
     downstream: OwnedFd,
-    reserve: Option<OwnedFd>,
     subject: &mut Subject,
 ) -> Result<Closed, SessionError> {
     subject.trace("accepted");
     // In a box of its own, which is gone when the relay begins: an idle connection holds nothing of it.
-    let mut begun = Box::pin(begin(tcp, frontend, downstream, reserve, subject)).await?;
+    let mut begun = Box::pin(begin(tcp, frontend, downstream, subject)).await?;
     Ok(begun.relay.run().await)
 }
 
@@ -152,7 +150,6 @@ async fn begin<'a>(
     tcp: &'a Tcp,
     frontend: &ShardFrontend,
     downstream: OwnedFd,
-    reserve: Option<OwnedFd>,
     subject: &mut Subject,
 ) -> Result<Begun<'a>, SessionError> {
     let downstream = tcp
@@ -176,8 +173,6 @@ async fn begin<'a>(
         reset_on_close(&downstream);
     })?;
     let dialed_at = Instant::now();
-    // For the socket that comes now.
-    drop(reserve);
     let dialed = dial(tcp, frontend, &downstream, client, named, rest, subject).await;
     let (upstream, first) = match dialed {
         Ok(dialed) => {
@@ -300,7 +295,6 @@ async fn connect(
     for _ in 0..ROOMS_MAX {
         match tcp.dialer.connect(client, target) {
             Err(error) if error.is_out_of_descriptors() => {
-                tcp.shortage.note();
                 if !tcp.lobby.make_room() {
                     return Err(error);
                 }

@@ -1,6 +1,7 @@
 //! Flows that begin: whose, to which server, and by which socket.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use super::mishap::AtWork;
 use super::roam::Silence;
 use super::segments::ask_for_pieces;
 use super::{FlowState, Udp};
-use crate::addr::PeerAddr;
+use crate::addr::{ClientAddr, ListenAddr, PeerAddr};
 use crate::header::{self, Decoded, Details, Transport};
+use crate::limits::Descriptors;
 use crate::logging::{self, Subject};
 use crate::sys::mmsg::Destination;
 use crate::transparent::{DialError, Upstream};
@@ -22,6 +24,13 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// Flows that give theirs before a datagram is given up. Others may take it first: other shards, lists that are read.
 const ROOMS_MAX: usize = 4;
+
+/// The sockets of a flow.
+struct Dialed {
+    socket: OwnedFd,
+    other_ear: Option<OwnedFd>,
+    descriptors: Descriptors,
+}
 
 impl Udp {
     /// The flow of a session.
@@ -86,7 +95,7 @@ impl Udp {
                 return None;
             }
         };
-        let (socket, other_ear) = match self.dial(key, frontend, &subject) {
+        let dialed = match self.dial(key, frontend, &subject) {
             Ok(dialed) => dialed,
             Err(error) => {
                 self.settings.metrics.udp.dial_errors.increment();
@@ -100,13 +109,15 @@ impl Udp {
         }
         let (readiness, ready) = (&self.settings.readiness, &self.ready);
         let opened = self.flows.insert(key, now, |id| {
-            let socket = readiness.watch_queued(socket, ready, id)?;
-            let other_ear = other_ear
+            let socket = readiness.watch_queued(dialed.socket, ready, id)?;
+            let other_ear = dialed
+                .other_ear
                 .map(|other_ear| readiness.watch_queued(other_ear, ready, id))
                 .transpose()?;
             Ok::<_, io::Error>(FlowState {
                 socket,
                 other_ear,
+                _descriptors: dialed.descriptors,
                 frontend,
                 reply_to,
                 _permit: permit,
@@ -144,10 +155,10 @@ impl Udp {
         key: FlowKey,
         frontend: FrontendId,
         subject: &Subject,
-    ) -> Result<(OwnedFd, Option<OwnedFd>), DialError> {
+    ) -> Result<Dialed, DialError> {
         let (client, target) = (key.party.client(), key.target);
         let listen_addr = self.listeners[frontend as usize].frontend.listen;
-        let mut dialed = self.settings.dialer.associate(client, target, listen_addr);
+        let mut dialed = self.associate(client, target, listen_addr);
         for _ in 0..ROOMS_MAX {
             let is_out = dialed.as_ref().is_err_and(DialError::is_out_of_descriptors);
             let has_room = is_out
@@ -157,13 +168,14 @@ impl Udp {
             if !has_room {
                 break;
             }
-            dialed = self.settings.dialer.associate(client, target, listen_addr);
+            dialed = self.associate(client, target, listen_addr);
         }
+        let (upstream, descriptors) = dialed?;
         let Upstream {
             socket,
             port_replaced,
             other_ear,
-        } = dialed?;
+        } = upstream;
         if let Some(error) = port_replaced {
             self.settings.metrics.udp.ports_replaced.increment();
             let message = "the client's port could not be had, the kernel chose another";
@@ -173,7 +185,29 @@ impl Udp {
             ask_for_pieces(&socket);
             OwnedFd::from(socket)
         };
-        Ok((prepared(socket), other_ear.map(prepared)))
+        Ok(Dialed {
+            socket: prepared(socket),
+            other_ear: other_ear.map(prepared),
+            descriptors,
+        })
+    }
+
+    fn associate(
+        &self,
+        client: Option<ClientAddr>,
+        target: SocketAddr,
+        listen_addr: ListenAddr,
+    ) -> Result<(Upstream, Descriptors), DialError> {
+        let none_left = |error| DialError::Socket { target, error };
+        let mut descriptors = Descriptors::take(1).map_err(none_left)?;
+        let upstream = self
+            .settings
+            .dialer
+            .associate(client, target, listen_addr)?;
+        if upstream.other_ear.is_some() {
+            descriptors.take_more(1).map_err(none_left)?;
+        }
+        Ok((upstream, descriptors))
     }
 }
 

@@ -16,6 +16,7 @@ use super::flow::FrontendId;
 use super::losses::QueueWatch;
 use super::{Exit, Udp, UdpListener, reply_path};
 use crate::addr::{Frontend, ListenAddr, PeerAddr};
+use crate::limits::Descriptors;
 use crate::sys::mmsg::{Destination, LocalAddr};
 
 /// The most original destinations at a time, each with a descriptor. Beyond it, those without flows make room.
@@ -90,32 +91,37 @@ impl Udp {
         if let Some(&frontend) = self.redirected.get(&(listener, sent_to)) {
             return Ok(frontend);
         }
+        let failed = |error| RedirectError::Socket {
+            from: sent_to,
+            error,
+        };
+        let descriptor = Descriptors::take(1).map_err(failed)?;
+        let socket = reply_socket(sent_to).map_err(failed)?;
         let unused = if self.redirected.len() < REDIRECTED_MAX {
             None
         } else {
             Some(self.forget_unused().ok_or(RedirectError::TooMany)?)
         };
-        let socket = reply_socket(sent_to).map_err(|error| RedirectError::Socket {
-            from: sent_to,
-            error,
-        });
         let targets = Rc::clone(&self.listeners[listener as usize].frontend.targets);
-        let added = |socket| UdpListener {
+        let added = UdpListener {
             queue: QueueWatch::new(&socket),
             frontend: Rc::new(Frontend {
                 listen: ListenAddr(sent_to),
                 targets,
             }),
-            exit: Exit::Redirected(socket),
+            exit: Exit::Redirected {
+                socket,
+                _descriptor: descriptor,
+            },
             flows: 0,
         };
         let frontend = match unused {
             Some(id) => {
-                self.listeners[id as usize] = added(socket?);
+                self.listeners[id as usize] = added;
                 id
             }
             None => {
-                self.listeners.push(added(socket?));
+                self.listeners.push(added);
                 // Limited by the ports and REDIRECTED_MAX.
                 (self.listeners.len() - 1) as FrontendId
             }

@@ -1,15 +1,20 @@
 //! No descriptors left: the proxy says so, and serves on with what it has.
 
 use std::fs;
+use std::thread;
 
 use super::strace::{STRACE, Strace};
 use super::{ADMIN, count, expect_tcp};
-use crate::harness::{Balancer, Header, Proxy, TcpServer, UdpBalancer, UdpServer, wait_for};
+use crate::harness::{
+    Balancer, Connection, Header, Proxy, TcpServer, UdpBalancer, UdpServer, wait_for,
+};
 use crate::namespace::TestResult;
 use crate::tool::isolated_with;
 
-/// Enough to start, and for some connections: 75 are for the process itself.
+/// Enough to start, and for some connections: 120 are for the process itself.
 const FEW: [&str; 2] = ["prlimit", "--nofile=160:160"];
+/// On a host of any size.
+const LISTENERS: [&str; 2] = ["--listeners", "2"];
 
 const PAUSES: &str = "glommproxy_accept_pauses_total{reason=\"exhausted\"}";
 
@@ -20,6 +25,7 @@ fn accepting_pauses_and_goes_on() -> TestResult {
         fs::write(list.path(), "127.0.0.0/8\n")?;
         let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
             .under(FEW)
+            .args(LISTENERS)
             .args(ADMIN)
             .args(["--allowed-subnets".as_ref(), list.path().as_os_str()])
             .start()?;
@@ -71,19 +77,17 @@ fn accepting_pauses_and_goes_on() -> TestResult {
     })
 }
 
-/// The number of a new descriptor tells nothing then: it is that of something that ended.
+/// Nobody is accepted for whose connection to the server there would be no descriptor: not even while listeners on all
+/// CPUs accept at once.
 #[test]
 fn whoever_waits_is_served_as_others_end() -> TestResult {
     isolated_with(&[], || {
         let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
-            .under(FEW)
+            .under(["prlimit", "--nofile=200:200"])
+            .args(["--listeners", "4"])
             .args(ADMIN)
             .start()?;
         let admin = proxy.admin()?;
-        let other = admin.connect()?;
-        other.send(b"GET /livez HTTP/1.1\r\n")?;
-        // It has been accepted if one after it has.
-        admin.get("/livez")?;
         let crowd: Vec<_> = (0..240)
             .map(|n| {
                 let header = Header::of(&format!("192.0.2.1:{}", 4000 + n))?.then(b"ping");
@@ -91,15 +95,23 @@ fn whoever_waits_is_served_as_others_end() -> TestResult {
             })
             .collect::<TestResult<_>>()?;
         proxy.wait_for_message("cannot accept connections, pausing")?;
-        // It leaves one descriptor, where a connection takes two.
-        drop(other);
         let pauses = || -> TestResult<u64> { Ok(count(&admin.get("/metrics")?.body, PAUSES)) };
         let before = pauses()?;
         wait_for(|| Ok((pauses()? >= before + 5).then_some(())))?;
-        for connection in crowd {
+        // Each ends when it has been served, in the order in which the listeners serve them.
+        let served = |connection: Connection| -> TestResult {
             connection.expect(b"ping")?;
-            connection.reset()?;
-        }
+            connection.reset()
+        };
+        thread::scope(|scope| {
+            let crowd: Vec<_> = crowd
+                .into_iter()
+                .map(|connection| {
+                    scope.spawn(move || served(connection).map_err(|it| format!("{it:?}")))
+                })
+                .collect();
+            (crowd.into_iter()).try_for_each(|it| it.join().expect("no panic"))
+        })?;
         let text = admin.get("/metrics")?.body;
         let lost = "glommproxy_dropped_total{protocol=\"tcp\",reason=\"dial\"}";
         assert_eq!(count(&text, lost), 0);
@@ -151,6 +163,7 @@ fn flows_that_nobody_answers_go_first() -> TestResult {
         let server = UdpServer::bind("127.0.0.1")?;
         let proxy = Proxy::udp(server.addr()?)
             .under(FEW)
+            .args(LISTENERS)
             .args(ADMIN)
             .args(["--denied-clients".as_ref(), list.path().as_os_str()])
             .start()?;
