@@ -45,7 +45,6 @@ use crate::listen::Listener;
 use crate::metrics::ShardMetrics;
 use crate::sandbox::Keep;
 use crate::subnets::SubnetSet;
-use crate::sys::scheduling::ask_for_short_slices;
 use crate::tcp::pipes::PipePool;
 use crate::tcp::{self, AcceptLimits, LateResets, Lobby, PAGES_LEN, Tcp, TcpListener};
 use crate::transparent::Dialer;
@@ -54,12 +53,6 @@ use crate::udp::{Udp, UdpSettings};
 
 /// Entries of each of an executor's three rings. A shard has one poll and a few timers in them.
 const RING_DEPTH: usize = 64;
-
-/// How long a shard asks to run at a time while other threads want its CPU. Its turns are short, and whoever waits for it
-/// waits for all that run before it: the game's own threads, above all. Measured on two CPUs that proxy, client and server
-/// share, against the kernel's 1.4 ms and up: p99 of 50 ping-pongs 0.78, that of one beside a flood 0.3 and less, a flood
-/// through 50 connections 1.1 to 1.4 times as fast. Less than this (0.1, 0.25 ms) was no better, and at times worse.
-const SLICE: Duration = Duration::from_micros(500);
 
 /// When glommio takes the CPU from tasks that do not stop by themselves, for timers and channels: never. All ours stop,
 /// and the driver gives timers and channels their turn (`readiness`).
@@ -183,8 +176,6 @@ pub(crate) fn spawn(
 
 async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<(), ShardError> {
     blueprint.keep.apply();
-    // Where it is refused, or not known, it is as if it were not tried.
-    let _ = ask_for_short_slices(SLICE);
     let readiness = Readiness::new().map_err(ShardError::Readiness)?;
     let lists = Rc::new(Lists::new(blueprint.lists, blueprint.keep_denied));
     let destinations = Rc::new(Destinations::new(

@@ -16,7 +16,6 @@
 //! | `mmsg` | 1 | structures of zeros | `Zeroable`: integers and raw pointers only | |
 //! | `namespace` | 3 | `unshare`; a hook between fork and exec | no descriptor table is parted; the hook makes two system calls and allocates nothing | `rustix` and `std` have them, as unsafe functions |
 //! | `receive_queue` | 1 | `getsockopt(SO_MEMINFO)` | the kernel writes no more numbers than there is room for | `socket2` has no name for it |
-//! | `scheduling` | 2 | `sched_getattr`, `sched_setattr` | the kernel reads, or writes, one structure that outlives the call, no more than it says | `rustix` has neither, `nix` neither |
 //! | `seccomp` | 1 | put a filter into force | the program outlives the call and is as long as it says | `seccompiler` does not set these flags |
 //! | `sockopt` | 2 | integer options; `SIOCOUTQ` | the kernel reads, or writes, one int that outlives the call | `socket2` has no names for these |
 //! | `uring` | 3 | ask for a ring; own it; give glommio a descriptor | the parameters are as large as the kernel's; a descriptor has one owner | glommio takes raw descriptors, and its ring only panics where it cannot be had |
@@ -37,7 +36,6 @@ pub(crate) mod bpf;
 pub(crate) mod mmsg;
 pub(crate) mod namespace;
 pub(crate) mod receive_queue;
-pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod sockopt;
 pub(crate) mod uring;

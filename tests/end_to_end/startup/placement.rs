@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -190,41 +189,6 @@ fn one_with_little_to_do_goes_where_packets_arrive_and_home_when_they_queue_up()
             }
             Ok((shards(&proxy)? == [(0, home.clone())]).then_some(()))
         })
-    })
-}
-
-/// A shard says that it wants little time at once, and soon. Kernels before 6.12 take no notice, those without
-/// CONFIG_SCHED_DEBUG do not tell.
-#[test]
-fn they_ask_for_short_slices_of_their_cpus() -> TestResult {
-    isolated(|| {
-        let slice = |task: &Path| -> TestResult<Option<u64>> {
-            let text = fs::read_to_string(task.join("sched")).unwrap_or_default();
-            let line = text.lines().find(|line| line.starts_with("se.slice "));
-            let nanos = line.and_then(|line| line.split(':').nth(1));
-            Ok(nanos.map(|nanos| nanos.trim().parse()).transpose()?)
-        };
-        let proxy = Proxy::builder().args(["--listeners", "2"]).start()?;
-        let tasks = PathBuf::from(format!("/proc/{}/task", proxy.pid().as_raw_pid()));
-        let others = slice(&tasks.join(proxy.pid().to_string()))?;
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-        let mut numbers = release.split('.').map(str::parse::<u32>);
-        let takes_notice = match (numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 12),
-            _ => return Err(format!("what kernel is {release:?}?").into()),
-        };
-        let shortest = if takes_notice { 500_000 } else { u64::MAX };
-        let mut found = 0;
-        for task in fs::read_dir(tasks)? {
-            let task = task?.path();
-            if fs::read_to_string(task.join("comm"))?.starts_with("shard-") {
-                found += 1;
-                let wanted = others.map(|others| others.min(shortest));
-                assert_eq!(slice(&task)?, wanted, "{others:?}");
-            }
-        }
-        assert_eq!(found, 2);
-        proxy.stop()?.expect_success()
     })
 }
 
