@@ -147,7 +147,7 @@ impl Shards {
         }
     }
 
-    /// The CPUs, of those available, that a pinned shard may move to while it has little to do. None where the CPUs
+    /// The CPUs, of those available, on which the kernel may put a shard that is not at home. None where the CPUs
     /// were named: there the shards are to stay.
     pub fn roams<'a>(&self, available: &'a [usize]) -> &'a [usize] {
         match self {

@@ -8,7 +8,7 @@
 //! # Threads
 //!
 //! ```text
-//! coordinator (a glommio executor)           shard 0 … N-1 (glommio executors, one pinned to each CPU)
+//! coordinator (a glommio executor)           shard 0 … N-1 (glommio executors, one on each CPU)
 //!   lists: load, watch, reload                 TCP listeners ─► a task for each connection
 //!   signals, the servers' names    ──────►     UDP listeners ─► one task for all flows
 //!   routes                         commands    readiness set, flow table, page buffer, pipes
@@ -21,7 +21,7 @@
 //! [`limits`] of connections, which are worth nothing unless they hold for the process: who sets them pays an atomic, or a
 //! short lock, for each connection or flow that begins or ends.
 //!
-//! A shard with little to do moves to the CPU on which packets arrive, and goes home when they queue up
+//! A shard stays on its CPU while messages queue up; with little to do, and with bulk, the kernel places it
 //! (`shard::locality`).
 //!
 //! With `--admin`, one more thread, with an executor of its own, tells over HTTP what the shards have counted

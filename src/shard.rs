@@ -1,4 +1,4 @@
-//! One shard: a glommio executor, usually pinned to a CPU, with listeners, flows and connections of its own.
+//! One shard: a glommio executor, usually with a CPU of its own, with listeners, flows and connections of its own.
 //!
 //! Shards share nothing. The coordinator starts them, tells them of new lists and of servers that have moved over a channel each, and notices when one
 //! ends, which it only does when told to, or broken.
@@ -83,9 +83,9 @@ const IO_MEMORY: usize = 64 << 10;
 pub(crate) struct Blueprint {
     /// Its number, from 0.
     pub(crate) index: usize,
-    /// The CPU to stay on, if pinned.
+    /// Its home, if it has one.
     pub(crate) cpu: Option<usize>,
-    /// The CPUs it may move to while it has little to do; none if it was told where to stay.
+    /// Those the kernel may put it on meanwhile; none if it was told where to stay.
     pub(crate) roams: Vec<usize>,
     /// One for each frontend, in the same order on all shards.
     pub(crate) listeners: Vec<Listener>,

@@ -1,29 +1,29 @@
 //! On which CPU a pinned shard runs.
 //!
-//! A shard has a CPU of its own, its home, so that shards share the load. With little to do there is another matter: each
-//! message wakes the shard, and waking a thread on another CPU costs an interrupt there, and the end of that CPU's sleep.
-//! On virtual machines that is several times the work of passing the message on. So a shard with little to do moves to
-//! the CPU on which the balancer's packets arrive (`SO_INCOMING_CPU`, socket(7)), where the wake-up is a mere switch of
-//! threads, and goes home as soon as messages queue up.
+//! While messages queue up, each shard stays on a CPU of its own, its home, so that shards share the load and find what
+//! they had in that CPU's caches. Otherwise the kernel places it, as it does all threads that wake each other:
 //!
-//! Measured on two virtual CPUs, with one connection's ping-pong: a third of the round trip and of the CPU time where
-//! balancer and server are on one CPU and the shard was on the other. Nothing is gained, or lost, where the kernel moves
-//! those two about.
+//! - With little to do each message wakes the shard, which costs least where its sender runs. On virtual machines a wake-up
+//!   across CPUs is several times the work of passing the message on.
+//! - With bulk, turns are long, and so are those of senders and receivers. A shard that waits at home for another thread's
+//!   to end leaves other CPUs idle.
+//!
+//! Measured on two virtual CPUs that proxy, client and server share, against shards that never leave: a flood through 50
+//! connections 1.2 to 1.4 times as fast for 0.8 of the CPU time, bulk both ways 1.2 to 1.4 times, one connection's ping-pong
+//! 1.0 to 1.2 times; against shards that are never at home: 500 ping-pongs 1.0 to 1.1 times, with 0.9 of the CPU time.
 
 use std::cell::Cell;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
-use socket2::SockRef;
 
 /// Rounds of events after which there is something to say about the load.
 const ROUNDS_MIN: u32 = 64;
 
-/// Samples for one decision.
-const SAMPLES: u32 = 8;
+/// Bytes for each event from which on they count as bulk.
+const BULK: u64 = 8 << 10;
 
-/// How long a shard stays at home once messages have queued up.
+/// How long a shard stays at home once messages have queued up, unless it is for bulk.
 const HOME_MIN: Duration = Duration::from_secs(1);
 
 /// Where a shard is, and what it has seen since it last thought about it.
@@ -33,12 +33,7 @@ pub(crate) struct Locality {
     home: Option<Home>,
     rounds: Cell<u32>,
     events: Cell<u32>,
-    /// Samples that are still wanted.
-    wanted: Cell<u32>,
-    /// The CPU of the samples so far, if they agree …
-    candidate: Cell<Option<usize>>,
-    /// … and whether they do.
-    disagree: Cell<bool>,
+    bytes: Cell<u64>,
 }
 
 /// The home of a shard that may leave it.
@@ -47,7 +42,7 @@ struct Home {
     cpu: usize,
     /// The CPUs this process may use.
     allowed: Vec<usize>,
-    current: Cell<usize>,
+    is_there: Cell<bool>,
     /// Not to be left before this.
     until: Cell<Option<Instant>>,
 }
@@ -62,6 +57,8 @@ enum Load {
     Moderate,
     /// Messages queue up.
     Heavy,
+    /// Bytes come in large pieces.
+    Bulk,
 }
 
 // === impl Locality ===
@@ -73,42 +70,28 @@ impl Locality {
             home: None,
             rounds: Cell::new(0),
             events: Cell::new(0),
-            wanted: Cell::new(0),
-            candidate: Cell::new(None),
-            disagree: Cell::new(false),
+            bytes: Cell::new(0),
         }
     }
 
-    /// For a shard that may leave its home `cpu` for others of `allowed`.
+    /// For a shard that may leave its home `cpu`, where it is, for others of `allowed`.
     pub(crate) fn roaming(cpu: usize, allowed: Vec<usize>) -> Self {
+        let home = Home {
+            cpu,
+            allowed,
+            is_there: Cell::new(true),
+            until: Cell::new(None),
+        };
         Self {
-            home: Some(Home {
-                cpu,
-                allowed,
-                current: Cell::new(cpu),
-                until: Cell::new(None),
-            }),
+            // Where there is nowhere to go it need not think about it.
+            home: (home.allowed.len() > 1).then_some(home),
             ..Self::fixed()
         }
     }
 
-    /// Notes that a connection's balancer has sent something. One read of memory, unless a sample is wanted.
-    pub(crate) fn received(&self, downstream: &impl AsFd) {
-        if self.wanted.get() > 0 {
-            self.sample(downstream);
-        }
-    }
-
-    #[cold]
-    fn sample(&self, downstream: &impl AsFd) {
-        self.wanted.set(self.wanted.get() - 1);
-        // Where it cannot be told there is nothing to follow.
-        let cpu = SockRef::from(&downstream.as_fd()).cpu_affinity().ok();
-        match (self.candidate.get(), cpu) {
-            (None, Some(cpu)) => self.candidate.set(Some(cpu)),
-            (Some(before), Some(cpu)) if before == cpu => {}
-            _ => self.disagree.set(true),
-        }
+    /// Notes that so many bytes were passed on.
+    pub(crate) fn moved(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
     }
 
     /// Notes a round of the driver that found events.
@@ -123,39 +106,23 @@ impl Locality {
         match self.load() {
             Load::Unknown => return,
             Load::Light if home.until.get().is_some_and(|until| now < until) => {}
-            Load::Light => self.follow(home),
-            Load::Moderate => self.ask(0),
+            Load::Light | Load::Bulk => home.leave(),
+            Load::Moderate => {}
             Load::Heavy => {
                 home.until.set(Some(now + HOME_MIN));
-                self.ask(0);
-                home.go_to(home.cpu);
+                home.enter();
             }
         }
         self.rounds.set(0);
         self.events.set(0);
-    }
-
-    /// Moves to where packets arrive, if they agree about it, and asks for samples otherwise.
-    fn follow(&self, home: &Home) {
-        if self.wanted.get() > 0 {
-            return;
-        }
-        if let (Some(cpu), false) = (self.candidate.get(), self.disagree.get()) {
-            home.go_to(cpu);
-        }
-        self.ask(SAMPLES);
-    }
-
-    fn ask(&self, samples: u32) {
-        self.wanted.set(samples);
-        self.candidate.set(None);
-        self.disagree.set(false);
+        self.bytes.set(0);
     }
 
     fn load(&self) -> Load {
         let (rounds, events) = (self.rounds.get(), self.events.get());
         match (rounds, events) {
             (..ROUNDS_MIN, _) => Load::Unknown,
+            _ if self.bytes.get() >= BULK * u64::from(events) => Load::Bulk,
             _ if events <= rounds + rounds / 8 => Load::Light,
             _ if events < rounds + rounds / 2 => Load::Moderate,
             _ => Load::Heavy,
@@ -166,17 +133,25 @@ impl Locality {
 // === impl Home ===
 
 impl Home {
-    fn go_to(&self, cpu: usize) {
-        if cpu == self.current.get() || !self.allowed.contains(&cpu) {
-            return;
-        }
-        let mut set = CpuSet::new();
-        set.set(cpu);
-        // Refused by a seccomp profile, or because the cpuset has changed: then the shard stays where it is.
-        if sched_setaffinity(None, &set).is_ok() {
-            self.current.set(cpu);
+    fn enter(&self) {
+        if !self.is_there.get() && run_on(&[self.cpu]) {
+            self.is_there.set(true);
         }
     }
+
+    fn leave(&self) {
+        if self.is_there.get() && run_on(&self.allowed) {
+            self.is_there.set(false);
+        }
+    }
+}
+
+/// Returns whether this thread runs on one of these from now on. If that is refused, by a seccomp profile or because the
+/// cpuset has changed, it stays where it is.
+fn run_on(cpus: &[usize]) -> bool {
+    let mut set = CpuSet::new();
+    cpus.iter().for_each(|&cpu| set.set(cpu));
+    sched_setaffinity(None, &set).is_ok()
 }
 
 #[cfg(test)]
@@ -196,9 +171,23 @@ mod tests {
         ];
         for (rounds, events, load) in cases {
             let locality = Locality::fixed();
+            locality.moved(u64::from(events) * 100);
             locality.rounds.set(rounds);
             locality.events.set(events);
             assert_eq!(locality.load(), load, "{events} events in {rounds} rounds");
+        }
+    }
+
+    #[test]
+    fn large_pieces_are_bulk_however_many_come_at_once() {
+        for events in [100, 5000] {
+            let locality = Locality::fixed();
+            locality.rounds.set(100);
+            locality.events.set(events);
+            locality.moved(u64::from(events) * BULK - 1);
+            assert_ne!(locality.load(), Load::Bulk);
+            locality.moved(1);
+            assert_eq!(locality.load(), Load::Bulk);
         }
     }
 }

@@ -151,9 +151,6 @@ impl<'a> Relay<'a> {
             self.tcp,
         );
         let moved = self.to_server.bytes - before;
-        if moved > 0 {
-            self.tcp.locality.received(&self.client.stream);
-        }
         metrics.bytes_upstream.add(moved);
         let up_again = match sent {
             Ok(again) => again,
@@ -168,7 +165,9 @@ impl<'a> Relay<'a> {
             &mut self.client,
             self.tcp,
         );
-        metrics.bytes_downstream.add(self.to_client.bytes - before);
+        let moved_back = self.to_client.bytes - before;
+        metrics.bytes_downstream.add(moved_back);
+        self.tcp.locality.moved(moved + moved_back);
         let down_again = match sent {
             Ok(again) => again,
             Err(Failed::Source(error)) => return Poll::Ready(Reason::ServerFailed(error)),
