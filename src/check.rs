@@ -158,6 +158,7 @@ fn dialer(config: &Config) -> Dialer {
         source_port: SourcePort::Client,
         // For clients on this host only, and that one is not.
         wildcard_udp: false,
+        unpaced_loopback: false,
     }
 }
 

@@ -66,7 +66,7 @@ use crate::shard::locality::Locality;
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, NO_POOL, PREEMPT};
 use crate::systemd;
-use crate::transparent::Dialer;
+use crate::transparent::{Dialer, congestion};
 
 /// Runs the proxy until a signal ends it, and everybody has left. It listens with the sockets it has inherited, and on all
 /// other addresses with its own. The sandbox is closed when it is ready.
@@ -126,6 +126,7 @@ async fn coordinate(
         mark: config.mark,
         source_port: config.source_port,
         wildcard_udp: config.wildcard_udp,
+        unpaced_loopback: congestion::default_paces(),
     };
     dialer
         .check_privileges(&frontends[0].targets)

@@ -4,6 +4,7 @@
 //! address and port as its peer; policy routing brings its answers back to this socket (see [`crate::routing`]).
 
 mod broadcast;
+pub(crate) mod congestion;
 mod own_host;
 
 use std::io;
@@ -34,6 +35,8 @@ pub(crate) struct Dialer {
     pub(crate) source_port: SourcePort,
     /// Whether the UDP server may be bound to the wildcard address.
     pub(crate) wildcard_udp: bool,
+    /// Whether TCP over loopback has to do without the host's congestion control ([`congestion::default_paces`]).
+    pub(crate) unpaced_loopback: bool,
 }
 
 /// A socket on its way to the server.
@@ -319,6 +322,9 @@ impl Dialer {
         }
         if kind == Type::STREAM {
             set_stream_options(&socket).map_err(in_socket)?;
+            if self.unpaced_loopback {
+                congestion::unpace(&socket, target.ip());
+            }
         }
         Ok(socket)
     }

@@ -12,6 +12,9 @@ use crate::server::EchoServer;
 const TICK: Duration = Duration::from_millis(50);
 /// Bytes of a player's datagram.
 const SIZE: usize = 100;
+/// How long programs have to finish with their start, before they are looked at while nothing happens: the coordinator of
+/// glommproxy is awake for five seconds after it has last told its shards something.
+const STARTED: Duration = Duration::from_secs(6);
 
 /// One player: 20 datagrams a second, each of which is answered.
 pub(crate) fn run(run: &Run<'_, EchoServer>) -> Result<Samples> {
@@ -45,6 +48,9 @@ pub(crate) fn run(run: &Run<'_, EchoServer>) -> Result<Samples> {
 
 /// Nobody at all.
 pub(crate) fn silence(run: &Run<'_, EchoServer>) -> Result<Samples> {
+    if !run.quick {
+        thread::sleep(STARTED);
+    }
     share(run, |until| {
         thread::sleep(until.saturating_duration_since(Instant::now()));
         Ok(())

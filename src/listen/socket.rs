@@ -9,7 +9,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::BACKLOG;
 use crate::addr::ListenAddr;
 use crate::sys::sockopt::IntOption;
-use crate::transparent::set_stream_options;
+use crate::transparent::{congestion, set_stream_options};
 
 /// Room for bursts on a UDP listener, each way, in bytes. Without CAP_NET_ADMIN the kernel cuts it to `net.core.rmem_max`
 /// and `net.core.wmem_max`.
@@ -119,6 +119,10 @@ pub(super) fn set_up(
     transparent: bool,
 ) -> io::Result<()> {
     if kind == Type::STREAM {
+        // Who reaches a loopback address is on loopback, too.
+        if congestion::default_paces() {
+            congestion::unpace(socket, addr.0.ip());
+        }
         // For one that listens, this sets the backlog.
         socket.listen(BACKLOG)
     } else {

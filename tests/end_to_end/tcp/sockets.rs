@@ -1,6 +1,9 @@
 //! The options of the proxy's sockets, asked of the kernel.
 
+use std::fs;
 use std::time::Duration;
+
+use socket2::Socket;
 
 use super::CLIENT;
 use crate::harness::{Balancer, Header, Proxy, TcpServer, open};
@@ -72,6 +75,55 @@ fn packets_to_the_server_carry_the_mark() -> TestResult {
             let session = server.accept()?;
             downstream.expect_talk(&session)?;
             assert_eq!(socket2::SockRef::from(session.stream()).mark()?, mark);
+        }
+        Ok(())
+    })
+}
+
+const SYSCTL: &str = "/proc/sys/net/ipv4";
+
+/// Filled up with zeros by the kernel.
+fn congestion_control(socket: &Socket) -> TestResult<String> {
+    let name = String::from_utf8(socket.tcp_congestion()?)?;
+    Ok(name.trim_end_matches('\0').to_owned())
+}
+
+/// Pacing is for networks: what stays on this host does without, whatever the host's default is.
+#[test]
+fn nothing_is_paced_over_loopback_and_other_paths_keep_the_hosts_congestion_control() -> TestResult
+{
+    isolated(|| {
+        run("ip addr add 192.0.2.10 dev lo")?;
+        let (server, elsewhere) = (
+            TcpServer::bind("127.0.0.1")?,
+            TcpServer::bind("192.0.2.10")?,
+        );
+        let allowed = fs::read_to_string(format!("{SYSCTL}/tcp_allowed_congestion_control"))?;
+        // Others than these two are not allowed everywhere: where none is, this tells that these are left alone.
+        for default in allowed.split_whitespace() {
+            fs::write(format!("{SYSCTL}/tcp_congestion_control"), default)?;
+            let unpaced = if default == "cubic" { default } else { "reno" };
+            for (server, listen, expected) in [
+                (&server, "127.0.0.1:0", [unpaced, unpaced]),
+                (&server, "192.0.2.10:0", [default, unpaced]),
+                (&server, "0.0.0.0:0", [default, unpaced]),
+                (&elsewhere, "127.0.0.1:0", [unpaced, default]),
+            ] {
+                let proxy = Proxy::tcp(server.addr()?)
+                    .listen(listen)
+                    .args(["--setup-routes"])
+                    .start()?;
+                let (downstream, session) = open(&proxy, server, CLIENT)?;
+                let names =
+                    [&downstream, &session].map(|end| congestion_control(&proxy.socket_to(end)?));
+                let [downstream_name, upstream_name] = names;
+                assert_eq!(
+                    [downstream_name?, upstream_name?],
+                    expected,
+                    "from {listen}, default {default}"
+                );
+                downstream.expect_talk(&session)?;
+            }
         }
         Ok(())
     })
