@@ -14,8 +14,11 @@ mod status;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread;
+
+use tokio::sync::Notify;
 
 use self::clients::Clients;
 pub(crate) use self::overview::{Facts, NamedList, Overview};
@@ -57,23 +60,38 @@ pub(crate) fn probe(addr: SocketAddr) -> Result<(), AdminError> {
     bound.map(drop).map_err(|error| AdminError { addr, error })
 }
 
-/// Serves the endpoint until the process ends, on a thread of its own that keeps these capabilities. Returns where: port 0
-/// lets the kernel choose.
+/// The endpoint's listener, before it is served.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    addr: SocketAddr,
+    listener: TcpListener,
+    closed: Arc<Notify>,
+}
+
+/// The same for whoever has to show it to another process, and to close it.
+#[derive(Debug)]
+pub(crate) struct Door {
+    listener: TcpListener,
+    closed: Arc<Notify>,
+}
+
+/// Serves the endpoint until the process ends, or its door is closed, on a thread of its own that keeps these
+/// capabilities. Returns where.
 ///
 /// # Errors
 ///
-/// As `bind(2)`, and if there can be no thread or executor.
+/// If there can be no thread or executor.
 pub(crate) fn start(
-    addr: SocketAddr,
+    entrance: Entrance,
     overview: Arc<Overview>,
     census: Census,
     keep: Keep,
 ) -> Result<SocketAddr, AdminError> {
+    let addr = entrance.addr;
     let start = || {
-        let listener = TcpListener::bind(addr)?;
-        let bound = listener.local_addr()?;
+        let bound = entrance.listener.local_addr()?;
         let clients = Clients::new(census, overview.started);
-        let server = server::Server::new(listener, overview, clients)?;
+        let server = server::Server::new(entrance, overview, clients)?;
         thread::Builder::new()
             .name("admin".to_owned())
             .spawn(move || {
@@ -83,4 +101,54 @@ pub(crate) fn start(
         Ok(bound)
     };
     start().map_err(|error| AdminError { addr, error })
+}
+
+// === impl Entrance ===
+
+impl Entrance {
+    /// Listens there, unless there is a listener already. Port 0 lets the kernel choose.
+    ///
+    /// # Errors
+    ///
+    /// As `bind(2)`.
+    pub(crate) fn open(
+        addr: SocketAddr,
+        listener: Option<TcpListener>,
+    ) -> Result<Self, AdminError> {
+        match listener.map_or_else(|| TcpListener::bind(addr), Ok) {
+            Ok(listener) => Ok(Self {
+                addr,
+                listener,
+                closed: Arc::default(),
+            }),
+            Err(error) => Err(AdminError { addr, error }),
+        }
+    }
+
+    /// Its door.
+    ///
+    /// # Errors
+    ///
+    /// If descriptors have run out.
+    pub(crate) fn door(&self) -> io::Result<Door> {
+        Ok(Door {
+            listener: self.listener.try_clone()?,
+            closed: Arc::clone(&self.closed),
+        })
+    }
+}
+
+// === impl Door ===
+
+impl Door {
+    /// Leaves the address to whoever else has the listener. Who has been let in is served.
+    pub(crate) fn close(self) {
+        self.closed.notify_one();
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
 }

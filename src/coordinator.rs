@@ -51,7 +51,7 @@ pub use crate::access_log::AccessLogError;
 use crate::access_log::{self, AccessLog, AccessLogThread};
 use crate::addr::{Frontend, spans};
 pub use crate::admin::AdminError;
-use crate::admin::{self, Facts, Overview};
+use crate::admin::{self, Entrance, Facts, Overview};
 use crate::config::Config;
 use crate::cpus;
 use crate::host;
@@ -136,7 +136,7 @@ async fn coordinate(
     let placement = cpus::placement(&config.shards, &available)?;
     let roams = config.shards.roams(&available);
     check_descriptors(config, placement.len());
-    let claims = claim(config, &mut inherited)?;
+    let mut claims = claim(config, &mut inherited)?;
     let (listeners, sockets) = listen::bind_all(
         &frontends,
         config.protocols.tcp(),
@@ -151,7 +151,9 @@ async fn coordinate(
     if !config.takeover {
         inherited.expect_none_left()?;
     }
-    let offer = Offer::new(&readiness, sockets)?;
+    let entrance = open_admin(config, &mut claims, &inherited)?;
+    let door = entrance.as_ref().map(Entrance::door).transpose()?;
+    let offer = Offer::new(&readiness, sockets, door)?;
     if offer.is_unheard() {
         warn!("64 instances share this network namespace: --takeover cannot find this one");
     }
@@ -163,7 +165,8 @@ async fn coordinate(
         .map(|_| census::open(&readiness))
         .transpose()?
         .unzip();
-    let admin = start_admin(config, &bound, &state, &lists, noting, census, &sandbox)?;
+    let asked = entrance.zip(census);
+    let admin = start_admin(config, &bound, &state, &lists, noting, asked, &sandbox)?;
     let admin_addr = admin.as_ref().map(|(addr, _)| *addr);
     let mut routes = Routes::prepare(config, &frontends)?;
     let udp_shards = if config.listen_transparent {
@@ -258,6 +261,21 @@ fn start_access_log(
     Ok(Some(started))
 }
 
+/// Listens for the admin endpoint, if asked to, with the listener of the instance whose place is taken if that has one there.
+fn open_admin(
+    config: &Config,
+    claims: &mut Claims,
+    inherited: &Inherited,
+) -> Result<Option<Entrance>, RunError> {
+    let Some(addr) = config.admin else {
+        return Ok(None);
+    };
+    let listener = claims
+        .admin_listener(addr, inherited)
+        .map_err(RunError::Takeover)?;
+    Ok(Some(Entrance::open(addr, listener)?))
+}
+
 /// Serves the admin endpoint, if asked to.
 fn start_admin(
     config: &Config,
@@ -265,10 +283,10 @@ fn start_admin(
     state: &SharedState,
     lists: &ListFiles,
     access_log: Option<&AccessLog>,
-    census: Option<Census>,
+    asked: Option<(Entrance, Census)>,
     sandbox: &Sandbox,
 ) -> Result<Option<(SocketAddr, Arc<Overview>)>, RunError> {
-    let Some((addr, census)) = config.admin.zip(census) else {
+    let Some((entrance, census)) = asked else {
         return Ok(None);
     };
     let facts = Facts {
@@ -285,7 +303,7 @@ fn start_admin(
         access_log.cloned(),
     ));
     let keep = sandbox.keep_none();
-    let addr = admin::start(addr, Arc::clone(&overview), census, keep)?;
+    let addr = admin::start(entrance, Arc::clone(&overview), census, keep)?;
     info!(%addr, "admin endpoint");
     if !addr.ip().is_loopback() {
         warn!(%addr, "{}", admin::EXPOSED);

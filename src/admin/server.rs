@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
-use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_lite::future::or;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -17,9 +17,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Runtime};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use super::Entrance;
 use super::clients::{self, Clients};
 use super::exposition;
 use super::overview::Overview;
@@ -48,6 +50,7 @@ const NICE: i32 = 10;
 pub(super) struct Server {
     runtime: Runtime,
     listener: tokio::net::TcpListener,
+    closed: Arc<Notify>,
     overview: Arc<Overview>,
     clients: Arc<Clients>,
 }
@@ -56,10 +59,13 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(
-        listener: TcpListener,
+        entrance: Entrance,
         overview: Arc<Overview>,
         clients: Clients,
     ) -> io::Result<Self> {
+        let Entrance {
+            listener, closed, ..
+        } = entrance;
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -71,27 +77,33 @@ impl Server {
         Ok(Self {
             runtime,
             listener,
+            closed,
             overview,
             clients: Arc::new(clients),
         })
     }
 
-    /// Serves for as long as the process lives.
+    /// Serves for as long as the process lives, though nobody new once it is closed.
     pub(super) fn run(self) {
         // Without it the thread counts as much as a shard's, which is no reason not to run.
         let _ = rustix::process::nice(NICE);
         let Self {
             runtime,
             listener,
+            closed,
             overview,
             clients,
         } = self;
-        runtime.block_on(accept(&listener, &overview, &clients));
+        runtime.block_on(async {
+            or(closed.notified(), accept(listener, &overview, &clients)).await;
+            // Those it has let in are tasks of this executor.
+            pending().await
+        })
     }
 }
 
 async fn accept(
-    listener: &tokio::net::TcpListener,
+    listener: tokio::net::TcpListener,
     overview: &Arc<Overview>,
     clients: &Arc<Clients>,
 ) {

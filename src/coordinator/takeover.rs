@@ -11,7 +11,9 @@
 //! | newcomer | answer |
 //! |---|---|
 //! | `n` | `s` with up to 64 descriptors, or `e`: there are no more |
+//! | `a` | `s` with the descriptor of the admin endpoint, or `e`: there is none |
 //! | `r`: I am ready | none, the other one drains |
+//! | `R`: and I serve the admin endpoint | the same, and leaves that alone |
 
 mod claim;
 mod offer;
@@ -38,7 +40,9 @@ const SLOTS: usize = 64;
 const DESCRIPTORS_MAX: usize = 64;
 
 const NEXT: u8 = b'n';
+const ADMIN: u8 = b'a';
 const READY: u8 = b'r';
+const READY_WITH_ADMIN: u8 = b'R';
 const SOCKETS: u8 = b's';
 const END: u8 = b'e';
 

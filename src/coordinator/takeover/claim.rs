@@ -1,6 +1,7 @@
 //! The side of the newcomer.
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use socket2::Socket;
 use tracing::info;
 
-use super::{END, NEXT, READY, SLOTS, SOCKETS, address, is_trusted};
+use super::{ADMIN, END, NEXT, READY, READY_WITH_ADMIN, SLOTS, SOCKETS, address, is_trusted};
 use crate::listen::Inherited;
 
 /// How long an instance may take for an answer. Its coordinator has next to nothing else to do.
@@ -26,6 +27,8 @@ struct Claim {
     /// What they are called.
     name: String,
     count: usize,
+    /// Whether its admin endpoint is served here, too.
+    with_admin: bool,
 }
 
 /// Asks all instances of this network namespace for their listening sockets. Blocks until they have answered.
@@ -43,6 +46,7 @@ pub(in crate::coordinator) fn claim(inherited: &mut Inherited) -> io::Result<Cla
             socket,
             name,
             count,
+            with_admin: false,
         });
     }
     if claims.is_empty() {
@@ -106,18 +110,53 @@ impl Claims {
         self.0.iter().any(|claim| claim.count > 0)
     }
 
+    /// The listener of an admin endpoint at this address, if one of those has it whose sockets are in use here.
+    ///
+    /// # Errors
+    ///
+    /// If one of them breaks off.
+    pub(in crate::coordinator) fn admin_listener(
+        &mut self,
+        addr: SocketAddr,
+        inherited: &Inherited,
+    ) -> io::Result<Option<TcpListener>> {
+        for claim in &mut self.0 {
+            if claim.taken(inherited) == 0 {
+                continue;
+            }
+            super::send(&claim.socket, ADMIN, &[])?;
+            let (_, descriptors) = super::receive(&claim.socket).map_err(no_answer)?;
+            for listener in descriptors.into_iter().map(TcpListener::from) {
+                if listener.local_addr().is_ok_and(|bound| bound == addr) {
+                    claim.with_admin = true;
+                    return Ok(Some(listener));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Relieves those whose sockets are in use here; those that are not are in `inherited` still.
     pub(in crate::coordinator) fn relieve(self, inherited: &Inherited) {
-        for Claim {
-            socket,
-            name,
-            count,
-        } in self.0
-        {
-            let taken = count - inherited.count(&name);
-            if taken > 0 && super::send(&socket, READY, &[]).is_ok() {
+        for claim in self.0 {
+            let taken = claim.taken(inherited);
+            let word = if claim.with_admin {
+                READY_WITH_ADMIN
+            } else {
+                READY
+            };
+            if taken > 0 && super::send(&claim.socket, word, &[]).is_ok() {
                 info!(sockets = taken, "taken over; the other instance drains");
             }
         }
+    }
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// How many of its sockets are in use here.
+    fn taken(&self, inherited: &Inherited) -> usize {
+        self.count - inherited.count(&self.name)
     }
 }

@@ -8,7 +8,10 @@ use std::rc::Rc;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 
-use super::{DESCRIPTORS_MAX, END, NEXT, READY, SLOTS, SOCKETS, address, is_trusted};
+use super::{
+    ADMIN, DESCRIPTORS_MAX, END, NEXT, READY, READY_WITH_ADMIN, SLOTS, SOCKETS, address, is_trusted,
+};
+use crate::admin::Door;
 use crate::listen::ListeningSockets;
 use crate::shard::readiness::{Readiness, Watched};
 
@@ -19,6 +22,7 @@ pub(in crate::coordinator) struct Offer {
     door: Option<Watched<OwnedFd>>,
     asking: RefCell<Option<Rc<Newcomer>>>,
     sockets: RefCell<ListeningSockets>,
+    admin: RefCell<Option<Door>>,
 }
 
 /// An instance that asks.
@@ -35,12 +39,14 @@ impl Offer {
     pub(in crate::coordinator) fn new(
         readiness: &Readiness,
         sockets: ListeningSockets,
+        admin: Option<Door>,
     ) -> io::Result<Self> {
         Ok(Self {
             readiness: readiness.clone(),
             door: open_door(readiness)?,
             asking: RefCell::default(),
             sockets: RefCell::new(sockets),
+            admin: RefCell::new(admin),
         })
     }
 
@@ -103,8 +109,20 @@ impl Offer {
         let (word, _) = super::receive(&newcomer.socket)?;
         match word {
             NEXT => self.send_some(newcomer).map(|()| false),
+            ADMIN => self.send_admin(newcomer).map(|()| false),
             READY => Ok(true),
+            READY_WITH_ADMIN => {
+                self.admin.take().into_iter().for_each(Door::close);
+                Ok(true)
+            }
             _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn send_admin(&self, newcomer: &Newcomer) -> io::Result<()> {
+        match &*self.admin.borrow() {
+            Some(door) => super::send(&newcomer.socket, SOCKETS, &[door.as_fd()]),
+            None => super::send(&newcomer.socket, END, &[]),
         }
     }
 

@@ -134,6 +134,69 @@ fn open_connections_stay_with_the_old_one_and_routes_with_both() -> TestResult {
     })
 }
 
+/// Whoever watches them goes on at the same address, and sees the newcomer alone.
+#[test]
+fn the_admin_endpoint_goes_along_if_both_have_it_at_one_address() -> TestResult {
+    isolated(|| {
+        let server = TcpServer::echo("127.0.0.1")?;
+        let builder = |admin: &str| {
+            Proxy::tcp(server)
+                .args(["--takeover", "--admin", admin])
+                .args(FOREVER)
+        };
+        let old = builder("127.0.0.1:0").start()?;
+        let admin = old.admin()?;
+        let client = Balancer::default().connect(&old, &Header::of("192.0.2.1:4000")?)?;
+        client.expect_echo(b"hello")?;
+        // Somebody who was let in before.
+        let scraper = admin.connect()?;
+        let listen = old.addr().to_string();
+        let newcomer = builder(&admin.addr().to_string()).listen(&listen).start()?;
+        old.wait_for_message("draining")?;
+        assert_eq!(newcomer.admin()?.addr(), admin.addr());
+        for _ in 0..20 {
+            let answer = admin.get("/readyz")?;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "ready\n"));
+        }
+        let metrics = admin.get("/metrics")?.body;
+        assert!(
+            metrics.contains("\nglommproxy_connections_total 0\n"),
+            "{metrics}"
+        );
+        client.expect_echo(b"still here")?;
+        drop(scraper);
+
+        // One that has it elsewhere leaves it alone.
+        let last = builder("127.0.0.1:0").listen(&listen).start()?;
+        newcomer.wait_for_message("another instance has taken over: stopping")?;
+        assert_eq!(last.admin()?.get("/readyz")?.status, 200);
+        drop(client);
+        old.exit()?.expect_success()?;
+        newcomer.exit()?.expect_success()?;
+        last.stop()?.expect_success()
+    })
+}
+
+/// It could not tell whose it is.
+#[test]
+fn the_admin_endpoint_of_an_instance_on_other_ports_stays_where_it_is() -> TestResult {
+    isolated(|| {
+        let server = TcpServer::echo("127.0.0.1")?;
+        let other = Proxy::tcp(server)
+            .args(["--admin", "127.0.0.1:0"])
+            .start()?;
+        let old = Proxy::tcp(server).start()?;
+        let exit = Proxy::tcp(server)
+            .args(["--takeover", "--admin", &other.admin()?.addr().to_string()])
+            .listen(&old.addr().to_string())
+            .start_in_vain()?;
+        exit.expect_failure(&["cannot serve the admin endpoint", "Address already in use"])?;
+        assert_eq!(other.admin()?.get("/readyz")?.status, 200);
+        let client = Balancer::default().connect(&old, &Header::of("192.0.2.1:4000")?)?;
+        client.expect_echo(b"hello")
+    })
+}
+
 #[test]
 fn with_nobody_there_it_just_starts() -> TestResult {
     isolated(|| {
