@@ -97,11 +97,6 @@ pub enum ArgsError {
         /// The first such argument.
         argument: Quoted,
     },
-    /// `top` was not told where the proxy is.
-    #[error(
-        "top: where is the proxy? want --admin ADDR, the address it was started with as --admin"
-    )]
-    TopAdminMissing,
     /// The arguments in their normal form were refused.
     #[error("{0}")]
     Refused(Quoted),

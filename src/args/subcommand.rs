@@ -84,6 +84,9 @@ Error codes:
   1 the server did not see what the clients said, or the namespace cannot be had
 ";
 
+/// Where `top` looks for a proxy unless it is told: where README's examples and the image have it.
+const ADMIN_USUAL: &str = "127.0.0.1:9101";
+
 const TOP_HELP: &str = "\
 Usage: glommproxy top [--admin ADDR] [--once]
 
@@ -91,7 +94,7 @@ Shows what a running glommproxy does: its shards, connections, flows, their rate
 and the busiest clients. The proxy must have been started with --admin.
 
 Options:
-  --admin ADDR      the address it was told there (or GLOMMPROXY_ADMIN)
+  --admin ADDR      the address it was told there (or GLOMMPROXY_ADMIN; otherwise 127.0.0.1:9101)
   --once            look for a second, print plain text and exit, as is done where no terminal is
   -h, --help        display usage information
 
@@ -183,7 +186,8 @@ fn top(
         Some((Origin::Variable(NAME.to_owned()), value))
     };
     let admin = admin.map(|(flag, value)| (Origin::Flag(flag), value));
-    let admin = admin.or_else(named).ok_or(ArgsError::TopAdminMissing)?;
+    let usual = || (Origin::Flag("--admin".to_owned()), ADMIN_USUAL.to_owned());
+    let admin = admin.or_else(named).unwrap_or_else(usual);
     Ok(Request::Top(TopArgs { admin, once }))
 }
 
@@ -282,8 +286,8 @@ mod tests {
                 Some("127.0.0.1:2"),
                 top(flag("--admin"), "x", false),
             ),
-            ("top", Some(""), Err(ArgsError::TopAdminMissing)),
-            ("top", None, Err(ArgsError::TopAdminMissing)),
+            ("top", Some(""), top(flag("--admin"), ADMIN_USUAL, false)),
+            ("top", None, top(flag("--admin"), ADMIN_USUAL, false)),
             (
                 "top --admin x -h",
                 None,

@@ -227,7 +227,10 @@ fn without_a_proxy_there_is_one_line() -> TestResult {
                 &["--admin", &elsewhere],
                 format!("glommproxy: top: what answers at {elsewhere} is no glommproxy"),
             ),
-            (&[], "glommproxy: top: where is the proxy?".to_owned()),
+            (
+                &[],
+                "glommproxy: top: no answer from 127.0.0.1:9101: ".to_owned(),
+            ),
             (
                 &["--admin", "9101"],
                 "glommproxy: --admin \"9101\" has no address before the port".to_owned(),

@@ -97,7 +97,7 @@ fn the_admin_endpoint_and_the_access_log_count_as_open_files() -> TestResult {
         let plain = needed(&[])?;
         assert_eq!(needed(&["--access-log", &log])?, plain + 2);
         // With its 32 connections.
-        assert_eq!(needed(&["--admin", "127.0.0.1:0"])?, plain + 40);
+        assert_eq!(needed(&["--admin", "127.0.0.1:0"])?, plain + 41);
         Ok(())
     })
 }
