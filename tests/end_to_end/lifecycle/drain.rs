@@ -66,6 +66,38 @@ fn open_connections_go_on_new_ones_are_refused_and_the_last_one_ends_it() -> Tes
     })
 }
 
+/// Whoever asks for new clients' sake is to send them elsewhere, whoever asks for its life's sake is not to end it.
+#[test]
+fn meanwhile_it_is_alive_but_not_ready() -> TestResult {
+    isolated(|| {
+        for listeners in ["1", "3"] {
+            let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+                .args(["--listeners", listeners, "--admin", "127.0.0.1:0"])
+                .args(FOREVER)
+                .start()?;
+            let admin = proxy.admin()?;
+            let client = connect(&proxy, "192.0.2.1:4000")?;
+            assert_eq!(admin.get("/readyz")?.status, 200);
+            proxy.signal(Signal::TERM)?;
+            proxy.wait_for_message("draining")?;
+            wait_for(|| refused(&proxy))?;
+            for path in ["/readyz", "/healthz"] {
+                let answer = admin.get(path)?;
+                assert_eq!((answer.status, answer.body.as_str()), (503, "draining\n"));
+            }
+            let alive = admin.get("/livez")?;
+            assert_eq!((alive.status, alive.body.as_str()), (200, "alive\n"));
+            client.expect_echo(b"still here")?;
+            client.finish()?;
+            client.expect_end()?;
+            let exit = proxy.exit()?;
+            exit.expect_success()?;
+            assert_eq!(exit.total("connections_cut")?, 0);
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn what_is_left_when_the_time_is_over_is_cut_and_counted() -> TestResult {
     isolated(|| {
