@@ -68,7 +68,7 @@ theirs = sidecar(spec["template"]["spec"])
 for field in ("env", "securityContext", "startupProbe", "readinessProbe", "livenessProbe", "volumeMounts"):
     assert ours[field] == theirs[field], f"{field} differs between kubernetes.yaml and agones.yaml"
 containers = {it["name"] for part in ("containers", "initContainers") for it in spec["template"]["spec"][part]}
-assert {spec["container"]} | {it["container"] for it in spec["ports"]} <= containers
+assert {spec["container"]} | {it.get("container", spec["container"]) for it in spec["ports"]} <= containers
 if schema := os.environ.get("AGONES_SCHEMA"):
     jsonschema.validate(game_server, yaml.safe_load(pathlib.Path(schema).read_text()))
     print("agones.yaml: GameServer is well-formed")
