@@ -21,6 +21,8 @@ pub(crate) struct Machine {
     pub(crate) commit: Option<String>,
     /// How many files each process may have open; None for any number.
     pub(crate) open_files: Option<u64>,
+    /// The default of TCP: one that paces, as BBR does, makes bulk slower for whoever leaves loopback to it.
+    pub(crate) congestion_control: String,
     /// `root`, or root of a user namespace only.
     pub(crate) user: &'static str,
 }
@@ -46,6 +48,7 @@ impl Machine {
             cpus: thread::available_parallelism().map_or(1, |cpus| cpus.get()),
             commit: output("git", &["describe", "--always", "--dirty"]),
             open_files: getrlimit(Resource::Nofile).current,
+            congestion_control: congestion_control(),
             user: user(),
         }
     }
@@ -57,9 +60,20 @@ impl Machine {
         } = self;
         let files = self.open_files;
         let files = files.map_or("any number of".to_owned(), |files| files.to_string());
-        let user = self.user;
-        format!("{cpus} CPUs ({cpu}), {kernel}, {user}, {files} open files")
+        let Self {
+            user,
+            congestion_control,
+            ..
+        } = self;
+        format!(
+            "{cpus} CPUs ({cpu}), {kernel}, {user}, {files} open files, TCP's default {congestion_control}"
+        )
     }
+}
+
+fn congestion_control() -> String {
+    let name = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+    name.map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 fn user() -> &'static str {

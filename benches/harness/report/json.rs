@@ -27,6 +27,7 @@ pub(super) fn json(results: &Results) -> Result<String> {
         "cpu": machine.cpu,
         "cpus": machine.cpus,
         "open_files": machine.open_files,
+        "congestion_control": machine.congestion_control,
         "user": machine.user,
         "rounds": results.rounds,
         "seconds": results.seconds,
