@@ -46,7 +46,12 @@ pub struct AdminError {
 impl AdminError {
     /// Whether somebody else listens there.
     pub(crate) fn in_use(&self) -> bool {
-        self.error.kind() == io::ErrorKind::AddrInUse
+        self.kind() == io::ErrorKind::AddrInUse
+    }
+
+    /// What the system refused.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
     }
 }
 

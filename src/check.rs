@@ -4,6 +4,7 @@
 //! can be reached, and whether its answers to a client somewhere on the Internet come back. It starts no executor,
 //! listens nowhere, and leaves nothing behind.
 
+mod commands;
 mod holder;
 mod listening;
 mod lists;
@@ -22,8 +23,8 @@ use routes::Held;
 
 use crate::config::{Config, SourcePort};
 use crate::coordinator::{self, Resolved, descriptors_with_connections, descriptors_with_flows};
-use crate::cpus;
-use crate::host;
+use crate::cpus::{self, PlacementError};
+use crate::host::{self, HostError};
 use crate::routing::Family;
 use crate::transparent::Dialer;
 
@@ -36,7 +37,10 @@ pub fn look(config: &Config) -> Report {
         Ok(resolved) => resolved,
         Err(error) => {
             let finding = format!("cannot look up names: {error}");
-            rows.push(Row::new("names", Verdict::Fail, finding));
+            // It takes nothing but descriptors.
+            let needed = descriptors_with_flows(config, config.shards.count());
+            let commands = vec![host::raise_descriptors(needed)];
+            rows.push(Row::new("names", Verdict::Fail, finding).mended_by(commands));
             return Report { rows };
         }
     };
@@ -67,14 +71,16 @@ fn ignored(config: &Config) -> Option<Row> {
 /// What executors need, and descriptors.
 fn host(config: &Config) -> Vec<Row> {
     let shards = config.shards.count();
-    let kernel = Row::of("kernel", host::check_kernel(), |it| format!("Linux {it}"));
-    let memlock = Row::of("memlock", host::raise_memlock(), |limit| match limit {
+    let commands = HostError::commands;
+    let named = |release| format!("Linux {release}");
+    let kernel = Row::of("kernel", host::check_kernel(), named, commands);
+    let limit = |limit| match limit {
         Some(bytes) => format!("{bytes} bytes may be locked"),
         None => "no limit".to_owned(),
-    });
-    let uring = Row::of("io_uring", host::check_uring(), |()| {
-        "the kernel gives it".to_owned()
-    });
+    };
+    let memlock = Row::of("memlock", host::raise_memlock(), limit, commands);
+    let given = |()| "the kernel gives it".to_owned();
+    let uring = Row::of("io_uring", host::check_uring(), given, commands);
     vec![
         kernel,
         uring,
@@ -88,7 +94,10 @@ fn descriptors(config: &Config, shards: usize) -> Row {
     let subject = "open-files";
     let limit = match host::check_descriptors(coordinator::needs(config, shards)) {
         Ok(limit) => limit,
-        Err(error) => return Row::new(subject, Verdict::Fail, error),
+        Err(error) => {
+            let commands = error.commands();
+            return Row::new(subject, Verdict::Fail, error).mended_by(commands);
+        }
     };
     let needed = descriptors_with_flows(config, shards);
     if needed > limit {
@@ -97,7 +106,8 @@ fn descriptors(config: &Config, shards: usize) -> Row {
              --ulimit nofile) or lower --max-flows",
             config.max_flows
         );
-        return Row::new(subject, Verdict::Warn, finding);
+        let commands = vec![host::raise_descriptors(needed)];
+        return Row::new(subject, Verdict::Warn, finding).mended_by(commands);
     }
     let with_connections = descriptors_with_connections(config, shards);
     if let Some(max) = config
@@ -109,7 +119,8 @@ fn descriptors(config: &Config, shards: usize) -> Row {
             "{limit} may be open and {with_connections} are needed with --max-connections {max}: raise it (systemd: \
              LimitNOFILE, Docker: --ulimit nofile) or lower --max-connections"
         );
-        return Row::new(subject, Verdict::Warn, finding);
+        let commands = vec![host::raise_descriptors(with_connections)];
+        return Row::new(subject, Verdict::Warn, finding).mended_by(commands);
     }
     let finding = format!("{limit} may be open, {needed} are enough without TCP connections");
     Row::new(subject, Verdict::Ok, finding)
@@ -121,12 +132,14 @@ fn placement(config: &Config) -> Row {
         Ok(available) => available,
         Err(error) => {
             let finding = format!("cannot tell which CPUs this process may use: {error}");
-            return Row::new(subject, Verdict::Fail, finding);
+            let commands = vec!["taskset -cp $$".to_owned()];
+            return Row::new(subject, Verdict::Fail, finding).mended_by(commands);
         }
     };
-    Row::of(subject, cpus::placement(&config.shards, &available), |it| {
-        format!("{} listeners on {} CPUs", it.len(), available.len())
-    })
+    let placed = |it: Vec<_>| format!("{} listeners on {} CPUs", it.len(), available.len());
+    let commands = |error: &PlacementError| vec![format!("glommproxy check {} …", error.flags())];
+    let placement = cpus::placement(&config.shards, &available);
+    Row::of(subject, placement, placed, commands)
 }
 
 /// Whether this process may speak for clients, and mark.
@@ -142,10 +155,8 @@ fn capabilities(config: &Config, resolved: &Resolved) -> Row {
             let finding = format!(
                 "{error}; run it as root, in a container with --cap-add NET_ADMIN, or grant them"
             );
-            let program = std::env::current_exe()
-                .map_or("glommproxy".to_owned(), |path| path.display().to_string());
-            let grant = format!("sudo setcap cap_net_admin,cap_net_raw+ep {program}");
-            Row::new("capabilities", Verdict::Fail, finding).mended_by(vec![grant])
+            let commands = vec![commands::grant(config)];
+            Row::new("capabilities", Verdict::Fail, finding).mended_by(commands)
         }
     }
 }

@@ -136,6 +136,18 @@ fn pinned(
 /// CPUs as ranges, `0,2-3`, in the form `--cpus` reads. Wants them in ascending order.
 struct CpuList<'a>(&'a [usize]);
 
+// === impl PlacementError ===
+
+impl PlacementError {
+    /// The flags that are right here.
+    pub(crate) fn flags(&self) -> String {
+        match self {
+            Self::NotAllowed { allowed, .. } => format!("--cpus {}", CpuList(allowed)),
+            Self::NoCpu => "--no-pin".to_owned(),
+        }
+    }
+}
+
 // === impl Shards ===
 
 impl Shards {

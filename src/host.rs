@@ -51,6 +51,20 @@ const DESCRIPTORS_CONNECTION: u64 = 2;
 /// keep an operator from finding out, or from ending it.
 const DESCRIPTORS_KEPT: u64 = 24;
 
+/// Raises the limit of locked memory of a shell, and of what it starts. `ulimit -l` cannot: it is the hard limit that is
+/// too low.
+const RAISE_MEMLOCK: &str = "sudo prlimit --pid $$ --memlock=8388608:8388608";
+
+/// As above, where processes of the same user have used that much.
+const RAISE_MEMLOCK_FURTHER: &str = "sudo prlimit --pid $$ --memlock=67108864:67108864";
+
+/// Switches io_uring on.
+const ENABLE_URING: &str = "sysctl -w kernel.io_uring_disabled=0";
+
+/// Starts a container with the profile that comes with the sources.
+const DOCKER_RUN: &str =
+    "docker run --security-opt seccomp=docker/seccomp.json --ulimit memlock=8388608 …";
+
 /// What stands in the way.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
@@ -60,7 +74,8 @@ pub enum HostError {
     /// RLIMIT_MEMLOCK is below 512 KiB and cannot be raised.
     #[error(
         "only {0} bytes of memory may be locked (RLIMIT_MEMLOCK) and io_uring needs 524288: with Docker add `--ulimit \
-         memlock=8388608`, with systemd `LimitMEMLOCK=8M`, in a shell `ulimit -l 8192`"
+         memlock=8388608`, with systemd `LimitMEMLOCK=8M`, in a shell `{raise}`",
+        raise = RAISE_MEMLOCK
     )]
     Memlock(u64),
     /// RLIMIT_MEMLOCK is used up, which counts for all processes of the user together.
@@ -85,14 +100,16 @@ pub enum HostError {
     },
     /// `kernel.io_uring_disabled` is 1 or 2.
     #[error(
-        "io_uring is switched off on this host (kernel.io_uring_disabled={0}): `sysctl -w kernel.io_uring_disabled=0`, \
-         or with 1 put the process into the group of kernel.io_uring_group"
+        "io_uring is switched off on this host (kernel.io_uring_disabled={0}): `{enable}`, \
+         or with 1 put the process into the group of kernel.io_uring_group",
+        enable = ENABLE_URING
     )]
     Disabled(String),
     /// A seccomp filter is in force.
     #[error(
         "io_uring is blocked by a seccomp filter ({0}): run with a profile that allows io_uring_setup, io_uring_enter and \
-         io_uring_register (Docker: `--security-opt seccomp=FILE`, Kubernetes: a Localhost seccompProfile)"
+         io_uring_register (Docker: `{run}`, Kubernetes: a Localhost seccompProfile)",
+        run = DOCKER_RUN
     )]
     Seccomp(io::Error),
     /// The kernel was built without it.
@@ -101,6 +118,31 @@ pub enum HostError {
     /// Anything else.
     #[error("the kernel gives no io_uring: {0}")]
     Uring(io::Error),
+}
+
+// === impl HostError ===
+
+impl HostError {
+    /// The shell commands that mend it, or show what is wrong; none for an old kernel, which each distribution has its
+    /// own way to replace.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        let command = match self {
+            Self::Kernel(_) => return Vec::new(),
+            Self::Memlock(_) => RAISE_MEMLOCK.to_owned(),
+            Self::MemlockUsed(_) => RAISE_MEMLOCK_FURTHER.to_owned(),
+            Self::Descriptors { needed, .. } => raise_descriptors(*needed),
+            Self::Disabled(_) => ENABLE_URING.to_owned(),
+            Self::Seccomp(_) => DOCKER_RUN.to_owned(),
+            Self::Missing(_) => "grep IO_URING \"/boot/config-$(uname -r)\"".to_owned(),
+            Self::Uring(_) => "sysctl kernel.io_uring_disabled".to_owned(),
+        };
+        vec![command]
+    }
+}
+
+/// The command that raises the limit of descriptors of a shell, and of what it starts.
+pub(crate) fn raise_descriptors(needed: u64) -> String {
+    format!("sudo prlimit --pid $$ --nofile={needed}:{needed}")
 }
 
 /// Checks that all this can run here, and raises the limits of descriptors and

@@ -289,7 +289,12 @@ impl BindError {
 
     /// Whether another process has the port.
     pub(crate) fn in_use(&self) -> bool {
-        self.error.kind() == io::ErrorKind::AddrInUse
+        self.kind() == io::ErrorKind::AddrInUse
+    }
+
+    /// What the system refused.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
     }
 }
 

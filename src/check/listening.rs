@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use socket2::Type;
 
+use super::commands::to_listen;
 use super::holder::{Holder, holders};
 use super::{Row, Verdict};
 use crate::addr::spans;
@@ -46,8 +47,10 @@ fn admin_row(addr: SocketAddr) -> Row {
                 Vec::new()
             };
             let holders = holders(&taken, Type::STREAM);
-            ours(subject, &taken, &holders)
-                .unwrap_or_else(|| failed_row(subject, error.to_string(), &holders))
+            ours(subject, &taken, &holders).unwrap_or_else(|| {
+                let command = to_listen(addr, Type::STREAM, error.kind());
+                failed_row(subject, error.to_string(), &holders, command)
+            })
         }
     }
 }
@@ -60,10 +63,11 @@ fn row(config: &Config, subject: &str, kind: Type) -> Row {
             failed.push((listen.0, error));
         }
     }
-    let Some((_, first)) = failed.first() else {
+    let Some((first_addr, first)) = failed.first() else {
         let finding = format!("{}: free", spans(listens.map(|listen| listen.0)));
         return Row::new(subject, Verdict::Ok, finding);
     };
+    let command = to_listen(*first_addr, kind, first.kind());
     let first = first.to_string();
     let taken = failed.iter().filter(|(_, error)| error.in_use());
     let taken: Vec<SocketAddr> = taken.map(|(addr, _)| *addr).collect();
@@ -74,7 +78,7 @@ fn row(config: &Config, subject: &str, kind: Type) -> Row {
         if failed.len() > 1 {
             finding.push_str(&format!(" (and {} more)", failed.len() - 1));
         }
-        failed_row(subject, finding, &holders)
+        failed_row(subject, finding, &holders, command)
     })
 }
 
@@ -90,11 +94,11 @@ fn ours(subject: &str, taken: &[SocketAddr], holders: &[Holder]) -> Option<Row> 
     })
 }
 
-fn failed_row(subject: &str, mut finding: String, holders: &[Holder]) -> Row {
+fn failed_row(subject: &str, mut finding: String, holders: &[Holder], command: String) -> Row {
     if !holders.is_empty() {
         finding.push_str(&format!(" (it is {})", named(holders)));
     }
-    Row::new(subject, Verdict::Fail, finding)
+    Row::new(subject, Verdict::Fail, finding).mended_by(vec![command])
 }
 
 fn named(holders: &[Holder]) -> String {

@@ -1,5 +1,6 @@
 //! What came of the servers' names.
 
+use super::commands::quoted;
 use super::{Row, Verdict, number};
 use crate::coordinator::Resolved;
 use crate::routing::Family;
@@ -19,17 +20,27 @@ pub(super) fn has_failed(resolved: &Resolved, family: Family) -> bool {
 }
 
 fn row(resolved: &Resolved, family: Family) -> Option<Row> {
-    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    let (mut found, mut failed, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     for it in resolved.names.iter().filter(|it| it.family == family) {
         match &it.addr {
             Ok(ip) => found.push(format!("{} is {ip}", it.name.host)),
-            Err(error) => failed.push(error.to_string()),
+            Err(error) => {
+                failed.push(error.to_string());
+                commands.push(look_up(&it.name.host));
+            }
         }
     }
     let subject = format!("names-v{}", number(family));
     match (failed.is_empty(), found.is_empty()) {
         (true, true) => None,
         (true, false) => Some(Row::new(&subject, Verdict::Ok, found.join(", "))),
-        (false, _) => Some(Row::new(&subject, Verdict::Fail, failed.join("; "))),
+        (false, _) => {
+            Some(Row::new(&subject, Verdict::Fail, failed.join("; ")).mended_by(commands))
+        }
     }
+}
+
+/// The command that shows what a name comes to here.
+fn look_up(host: &str) -> String {
+    format!("getent ahosts {}", quoted(host))
 }

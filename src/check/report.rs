@@ -26,7 +26,7 @@ pub struct Row {
     pub verdict: Verdict,
     /// What was found, and what mends it, in one line.
     pub finding: String,
-    /// The shell commands that mend it, if such there are.
+    /// The shell commands that mend it, or show what is wrong, if such there are. They may be part of what was found.
     pub commands: Vec<String>,
 }
 
@@ -64,15 +64,19 @@ impl Row {
         }
     }
 
-    /// OK with what was found, or FAIL with why.
+    /// OK with what was found, or FAIL with why and the commands that mend it.
     pub(super) fn of<T, E: fmt::Display>(
         subject: &str,
         result: Result<T, E>,
         finding: impl FnOnce(T) -> String,
+        commands: impl FnOnce(&E) -> Vec<String>,
     ) -> Self {
         match result {
             Ok(found) => Self::new(subject, Verdict::Ok, finding(found)),
-            Err(error) => Self::new(subject, Verdict::Fail, error),
+            Err(error) => {
+                let commands = commands(&error);
+                Self::new(subject, Verdict::Fail, error).mended_by(commands)
+            }
         }
     }
 
@@ -85,19 +89,26 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A path or an error of the system's could have a line break in it.
-        let finding = self.finding.replace(char::is_control, "?");
+        let finding = without_control(&self.finding);
         write!(
             f,
             "{:<5} {:<16} {finding}",
             self.verdict.name(),
             self.subject
         )?;
-        if !self.commands.is_empty() {
-            write!(f, ": {}", self.commands.join("; "))?;
+        // What has been said is not said again.
+        let commands = self.commands.iter().map(|it| without_control(it));
+        let commands: Vec<String> = commands.filter(|it| !finding.contains(it)).collect();
+        if !commands.is_empty() {
+            write!(f, ": {}", commands.join("; "))?;
         }
         Ok(())
     }
+}
+
+/// A path or an error of the system's could have a line break in it.
+fn without_control(text: &str) -> String {
+    text.replace(char::is_control, "?")
 }
 
 // === impl Report ===
@@ -148,7 +159,7 @@ mod tests {
         let commands = vec!["one".to_owned(), "two".to_owned()];
         let rows = vec![
             Row::new("kernel", Verdict::Ok, "Linux 6.1"),
-            Row::new("a", Verdict::Fail, "two\nlines").mended_by(commands),
+            Row::new("a", Verdict::Fail, "new\nlines").mended_by(commands),
         ];
         Report { rows }
     }
@@ -158,10 +169,23 @@ mod tests {
         assert_eq!(
             report().text(),
             "OK    kernel           Linux 6.1\n\
-             FAIL  a                two?lines: one; two\n\
+             FAIL  a                new?lines: one; two\n\
              \n\
              1 of 2 failed: mend the first, and look again.\n"
         );
+    }
+
+    #[test]
+    fn commands_that_were_named_are_not_repeated() {
+        let row = Row::new("a", Verdict::Fail, "type `one` or `two`");
+        for (commands, shown) in [
+            (["one", "two"], ""),
+            (["one", "a new\nline"], ": a new?line"),
+        ] {
+            let row = row.clone().mended_by(commands.map(str::to_owned).into());
+            let wanted = format!("FAIL  a                type `one` or `two`{shown}");
+            assert_eq!(row.to_string(), wanted);
+        }
     }
 
     #[test]
@@ -171,7 +195,7 @@ mod tests {
         assert_eq!(json["ok"], false);
         assert_eq!(
             json["checks"][1],
-            json!({"check": "a", "verdict": "FAIL", "finding": "two\nlines", "commands": ["one", "two"]})
+            json!({"check": "a", "verdict": "FAIL", "finding": "new\nlines", "commands": ["one", "two"]})
         );
         for verdict in [Verdict::Ok, Verdict::Skip, Verdict::Warn] {
             report.rows[1].verdict = verdict;

@@ -11,7 +11,8 @@ use super::{Row, Verdict, is_afterthought, names, number};
 use crate::config::Config;
 use crate::coordinator::{Resolved, route_plan};
 use crate::routing::{
-    self, Family, InstalledRoutes, RouteCheck, RoutePlan, RouteWarning, ServerElsewhere,
+    self, Family, InstalledRoutes, RouteCheck, RoutePlan, RouteWarning, RoutingError,
+    ServerElsewhere,
 };
 
 /// The routes of both families while the servers are tried, those included that are rehearsed.
@@ -84,9 +85,7 @@ impl Held {
     pub(super) fn release(self) -> Vec<Row> {
         let rehearsed = self.families.into_iter().filter_map(|it| it.rehearsed);
         let failed = rehearsed.filter_map(|routes| routes.remove().err());
-        let rows = failed
-            .map(|error| Row::new("routes", Verdict::Fail, error))
-            .collect();
+        let rows = failed.map(|error| failed_row("routes", &error)).collect();
         if let Ok(signal @ 1..) = i32::try_from(self.signal.load(Ordering::Relaxed)) {
             // It does not return for these signals, and if it should, the check is over all the same.
             let _ = low_level::emulate_default_handler(signal);
@@ -113,7 +112,7 @@ impl FamilyRoutes {
         let client = match routing::absent_client(family) {
             Ok(client) => client,
             Err(error) => {
-                let row = Row::new(subject, Verdict::Fail, error);
+                let row = failed_row(subject, &error);
                 let why = "its routes cannot be looked at";
                 return Self::without(family, row, Reach::HostOnly(why));
             }
@@ -155,7 +154,7 @@ impl FamilyRoutes {
             }
             Ok(rehearsed) => rehearsed,
             Err(error) => {
-                let row = Row::new(subject, Verdict::Fail, error);
+                let row = failed_row(subject, &error);
                 return Self::without(family, row, Reach::HostOnly("its routes cannot be set up"));
             }
         };
@@ -184,7 +183,7 @@ impl FamilyRoutes {
             Ok(check) if !check.skipped.is_empty() => return Self::absent(family, subject),
             Ok(check) => check,
             Err(error) => {
-                let row = Row::new(subject, Verdict::Fail, error);
+                let row = failed_row(subject, &error);
                 return Self::without(
                     family,
                     row,
@@ -232,6 +231,10 @@ fn looked(subject: &str, check: RouteCheck) -> Row {
     };
     finding.insert(0, here.to_owned());
     Row::new(subject, Verdict::Ok, finding.join("; "))
+}
+
+fn failed_row(subject: &str, error: &RoutingError) -> Row {
+    Row::new(subject, Verdict::Fail, error).mended_by(error.commands())
 }
 
 fn texts(warnings: &[RouteWarning]) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use socket2::Type;
 
+use super::commands::sockets;
 use super::probe::{self, ANSWER_MAX, Attempt, Outcome};
 use super::routes::{Held, Reach};
 use super::{Row, Verdict, dialer, is_afterthought, number};
@@ -14,6 +15,9 @@ use crate::routing::{Family, ServerElsewhere};
 
 /// The most servers of a family and protocol that are tried, of thousands of ports there may be.
 const SERVERS_MAX: usize = 64;
+
+/// Shows what a firewall does.
+const RULESET: &str = "nft list ruleset";
 
 /// The servers of one family and protocol.
 struct Servers {
@@ -36,7 +40,13 @@ struct ClientOutcomes {
 }
 
 /// A verdict on one server.
-type Judged = (SocketAddr, Verdict, String);
+struct Judged {
+    target: SocketAddr,
+    verdict: Verdict,
+    text: String,
+    /// What shows why it failed.
+    command: Option<String>,
+}
 
 /// For TCP a row for our own address and one for a client's; for UDP one for both.
 pub(super) fn rows(config: &Config, resolved: &Resolved, held: &Held, may_spoof: bool) -> Vec<Row> {
@@ -159,17 +169,15 @@ impl Servers {
         let plain = || self.targets.iter().copied().zip(plain);
         let refused = self.refused(config);
         if self.kind == Type::STREAM {
-            let own = plain().map(|(target, it)| judged_plain(target, it, &refused));
+            let own = plain().map(|(target, it)| self.judged_plain(target, it, &refused));
             let own = self.row(config, &self.subject("server"), own.collect());
             let subject = self.subject("client");
             let client = match as_client {
                 Err(why) => Row::new(&subject, Verdict::Skip, why),
                 Ok(ClientOutcomes { client, outcomes }) => {
                     let pairs = plain().zip(&outcomes);
-                    let all = pairs.map(|((target, own), it)| {
-                        let astray = || self.astray(target, client);
-                        judged_tcp_client(target, client, own, it, astray)
-                    });
+                    let all = pairs
+                        .map(|((target, own), it)| self.judged_tcp_client(target, client, own, it));
                     self.row(config, &subject, all.collect())
                 }
             };
@@ -198,14 +206,18 @@ impl Servers {
 
     /// One row for all, about the worst of them.
     fn row(&self, config: &Config, subject: &str, judged: Vec<Judged>) -> Row {
-        let worst = judged.iter().map(|(_, verdict, _)| *verdict).max();
+        let worst = judged.iter().map(|it| it.verdict).max();
         let worst = worst.unwrap_or(Verdict::Skip);
         let mut groups: Vec<(String, Vec<SocketAddr>)> = Vec::new();
-        for (target, verdict, text) in judged {
-            match groups.iter_mut().find(|(known, _)| *known == text) {
-                _ if verdict != worst => {}
-                Some((_, targets)) => targets.push(target),
-                None => groups.push((text, vec![target])),
+        let mut commands: Vec<String> = Vec::new();
+        for it in judged.into_iter().filter(|it| it.verdict == worst) {
+            match groups.iter_mut().find(|(known, _)| *known == it.text) {
+                Some((_, targets)) => targets.push(it.target),
+                None => {
+                    groups.push((it.text, vec![it.target]));
+                    // That of the first of them shows what it is like.
+                    commands.extend(it.command);
+                }
             }
         }
         let groups = groups.into_iter();
@@ -224,7 +236,49 @@ impl Servers {
             finding.push_str(excuse);
             return Row::new(subject, Verdict::Warn, finding);
         }
-        Row::new(subject, worst, finding)
+        Row::new(subject, worst, finding).mended_by(commands)
+    }
+
+    fn judged_plain(&self, target: SocketAddr, outcome: &Outcome, refused: &str) -> Judged {
+        match outcome {
+            Outcome::Reached => Judged::new(target, Verdict::Ok, "accepts connections"),
+            Outcome::Refused => Judged::failed(target, refused, self.listeners(target)),
+            Outcome::Silent => {
+                let conclusion =
+                    format!(": look for a firewall (`{RULESET}`), or a server that is stuck");
+                Judged::failed(target, silent("it does not accept", &conclusion), RULESET)
+            }
+            Outcome::Failed(why) => Judged::failed(target, why, way_to(target)),
+        }
+    }
+
+    fn judged_tcp_client(
+        &self,
+        target: SocketAddr,
+        client: IpAddr,
+        own: &Outcome,
+        outcome: &Outcome,
+    ) -> Judged {
+        match outcome {
+            Outcome::Reached => {
+                let text = format!("accepts connections from {client}");
+                Judged::new(target, Verdict::Ok, text)
+            }
+            _ if *own != Outcome::Reached => {
+                let text = "it cannot be reached from this host, either";
+                Judged::new(target, Verdict::Skip, text)
+            }
+            Outcome::Refused => {
+                let text =
+                    format!("accepts us, and refuses {client}: look for a firewall (`{RULESET}`)");
+                Judged::failed(target, text, RULESET)
+            }
+            Outcome::Silent => self.astray(target, client),
+            Outcome::Failed(why) => {
+                let text = format!("accepts us, but not {client}: {why}");
+                Judged::failed(target, text, way_to(target))
+            }
+        }
     }
 
     fn judged_udp(
@@ -234,39 +288,61 @@ impl Servers {
         client: Result<(IpAddr, &Outcome), &'static str>,
         refused: &str,
     ) -> Judged {
-        let (verdict, text) = match (own, client) {
+        match (own, client) {
             (Outcome::Refused, _) | (_, Ok((_, Outcome::Refused))) => {
-                (Verdict::Fail, refused.to_owned())
+                Judged::failed(target, refused, self.listeners(target))
             }
             (Outcome::Failed(why), _) | (_, Ok((_, Outcome::Failed(why)))) => {
-                (Verdict::Fail, why.clone())
+                Judged::failed(target, why, way_to(target))
             }
-            (_, Err(why)) => (Verdict::Skip, why.to_owned()),
-            (_, Ok((from, Outcome::Reached))) => (Verdict::Ok, format!("answers {from}")),
-            (Outcome::Reached, Ok((from, Outcome::Silent))) => {
-                (Verdict::Fail, self.astray(target, from))
+            (_, Err(why)) => Judged::new(target, Verdict::Skip, why),
+            (_, Ok((from, Outcome::Reached))) => {
+                Judged::new(target, Verdict::Ok, format!("answers {from}"))
             }
+            (Outcome::Reached, Ok((from, Outcome::Silent))) => self.astray(target, from),
             (Outcome::Silent, Ok((_, Outcome::Silent))) => {
                 let way_back = self.way_back(target).map(|it| format!("; {it}"));
                 let conclusion = format!(
                     ": cannot tell, as few game servers answer that; see whether a client of theirs gets through{}",
                     way_back.unwrap_or_default()
                 );
-                (Verdict::Warn, silent("sent an empty datagram", &conclusion))
+                let text = silent("sent an empty datagram", &conclusion);
+                Judged::new(target, Verdict::Warn, text)
             }
-        };
-        (target, verdict, text)
+        }
     }
 
     /// What to say if a server answers this host but not a client.
-    fn astray(&self, target: SocketAddr, client: IpAddr) -> String {
+    fn astray(&self, target: SocketAddr, client: IpAddr) -> Judged {
         let seconds = ANSWER_MAX.as_secs();
         let lost = format!("answers us, but no answer to {client} comes back within {seconds} s");
         match self.way_back(target) {
-            Some(way_back) => format!("{lost}: {way_back}; or look there for a firewall"),
-            None => format!(
-                "{lost}: look for a firewall (`nft list ruleset`, rp_filter) or a rule that takes it elsewhere (`ip rule`)"
-            ),
+            Some(way_back) => {
+                let text = format!("{lost}: {way_back}; or look there for a firewall");
+                let command = format!("ip route get {client} from {}", target.ip());
+                Judged::failed(target, text, self.on_its_host(target, command))
+            }
+            None => {
+                let text = format!(
+                    "{lost}: look for a firewall (`{RULESET}`, rp_filter) or a rule that takes it elsewhere (`ip rule`)"
+                );
+                Judged::failed(target, text, RULESET)
+            }
+        }
+    }
+
+    /// The command that shows who listens at the server's port.
+    fn listeners(&self, target: SocketAddr) -> String {
+        self.on_its_host(target, sockets(target.port(), self.kind))
+    }
+
+    /// A command where the server is.
+    fn on_its_host(&self, target: SocketAddr, command: String) -> String {
+        let ip = target.ip();
+        if self.elsewhere.iter().any(|it| it.target == ip) {
+            format!("ssh {ip} {command}")
+        } else {
+            command
         }
     }
 
@@ -301,46 +377,9 @@ fn excuse(config: &Config, family: Family) -> Option<&'static str> {
         .then_some("; with --dynamic-destination nothing but headers without a client leads there")
 }
 
-fn judged_plain(target: SocketAddr, outcome: &Outcome, refused: &str) -> Judged {
-    let (verdict, text) = match outcome {
-        Outcome::Reached => (Verdict::Ok, "accepts connections".to_owned()),
-        Outcome::Refused => (Verdict::Fail, refused.to_owned()),
-        Outcome::Silent => (
-            Verdict::Fail,
-            silent(
-                "it does not accept",
-                ": look for a firewall (`nft list ruleset`), or a server that is stuck",
-            ),
-        ),
-        Outcome::Failed(why) => (Verdict::Fail, why.clone()),
-    };
-    (target, verdict, text)
-}
-
-fn judged_tcp_client(
-    target: SocketAddr,
-    client: IpAddr,
-    own: &Outcome,
-    outcome: &Outcome,
-    astray: impl FnOnce() -> String,
-) -> Judged {
-    let (verdict, text) = match outcome {
-        Outcome::Reached => (Verdict::Ok, format!("accepts connections from {client}")),
-        _ if *own != Outcome::Reached => (
-            Verdict::Skip,
-            "it cannot be reached from this host, either".to_owned(),
-        ),
-        Outcome::Refused => (
-            Verdict::Fail,
-            format!("accepts us, and refuses {client}: look for a firewall (`nft list ruleset`)"),
-        ),
-        Outcome::Silent => (Verdict::Fail, astray()),
-        Outcome::Failed(why) => (
-            Verdict::Fail,
-            format!("accepts us, but not {client}: {why}"),
-        ),
-    };
-    (target, verdict, text)
+/// The command that shows the way to a server.
+fn way_to(target: SocketAddr) -> String {
+    format!("ip route get {}", target.ip())
 }
 
 fn silent(what: &str, conclusion: &str) -> String {
@@ -348,4 +387,24 @@ fn silent(what: &str, conclusion: &str) -> String {
         "{what}, no answer within {} s{conclusion}",
         ANSWER_MAX.as_secs()
     )
+}
+
+// === impl Judged ===
+
+impl Judged {
+    fn new(target: SocketAddr, verdict: Verdict, text: impl Into<String>) -> Self {
+        Self {
+            target,
+            verdict,
+            text: text.into(),
+            command: None,
+        }
+    }
+
+    fn failed(target: SocketAddr, text: impl Into<String>, command: impl Into<String>) -> Self {
+        Self {
+            command: Some(command.into()),
+            ..Self::new(target, Verdict::Fail, text)
+        }
+    }
 }

@@ -137,6 +137,23 @@ pub enum RoutingError {
     },
 }
 
+// === impl RoutingError ===
+
+impl RoutingError {
+    /// The shell commands that mend it, or show what is wrong.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        match self {
+            Self::NotPermitted { commands } => commands.clone(),
+            Self::NoRoute(server) => vec![format!("ip route get {server}")],
+            // Only another port helps.
+            Self::PortInNoRule(_) => Vec::new(),
+            Self::RemovalNotPermitted | Self::NoFreeSlot | Self::System { .. } => {
+                vec!["ip rule".to_owned(), "ip -6 rule".to_owned()]
+            }
+        }
+    }
+}
+
 // === impl RouteWarning ===
 
 impl RouteWarning {

@@ -18,6 +18,9 @@ use serde_json::Value;
 use crate::harness::{Exit, Proxy};
 use crate::namespace::TestResult;
 
+/// What no command mends: each distribution has its own way to replace an old kernel.
+const WITHOUT_COMMAND: [&str; 1] = ["kernel"];
+
 /// What a check found.
 struct Found {
     code: Option<i32>,
@@ -52,9 +55,16 @@ impl Found {
             return Err(format!("no report: {exit:?}").into());
         }
         let (code, report) = (exit.code, report.clone());
-        let failed = Self::rows(&report).any(|row| row["verdict"] == "FAIL");
-        assert_eq!(report["ok"], !failed);
-        assert_eq!(code, Some(i32::from(failed)));
+        let failed = || Self::rows(&report).filter(|row| row["verdict"] == "FAIL");
+        let has_failed = failed().next().is_some();
+        assert_eq!(report["ok"], !has_failed);
+        assert_eq!(code, Some(i32::from(has_failed)));
+        let helpless = failed().find(|row| {
+            let subject = row["check"].as_str().unwrap_or_default();
+            let commands = row["commands"].as_array();
+            commands.is_none_or(Vec::is_empty) && !WITHOUT_COMMAND.contains(&subject)
+        });
+        assert_eq!(helpless, None, "no command for it");
         Ok(Self { code, report })
     }
 
@@ -82,6 +92,14 @@ impl Found {
             return Err(format!("wanted {verdict} {words:?}, not {row:#}").into());
         }
         Ok(row)
+    }
+
+    /// The row of this subject failed, and these are the commands that mend it.
+    #[track_caller]
+    fn expect_commands(&self, subject: &str, commands: &[&str]) -> TestResult {
+        let row = self.expect(subject, "FAIL", &[])?;
+        assert_eq!(row["commands"], serde_json::json!(commands), "{row:#}");
+        Ok(())
     }
 
     /// The subjects that came out so.

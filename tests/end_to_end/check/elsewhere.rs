@@ -50,6 +50,8 @@ fn a_host_that_routes_its_answers_here_and_one_that_does_not() -> TestResult {
             way_back[1],
         ];
         found.expect("client-v4-tcp", "FAIL", &lost)?;
+        let command = "ssh 10.77.1.2 ip route get 203.0.113.1 from 10.77.1.2";
+        found.expect_commands("client-v4-tcp", &[command])?;
         let unsure = ["cannot tell", way_back[0], way_back[1]];
         found.expect("client-v4-udp", "WARN", &unsure)?;
 
@@ -108,6 +110,7 @@ fn no_route_leads_there() -> TestResult {
         let found = check(flags)?;
         found.expect("routes-v4", "WARN", &wanted)?;
         found.expect("server-v4-tcp", "FAIL", &["unreachable"])?;
+        found.expect_commands("server-v4-tcp", &["ip route get 198.51.100.7"])?;
         let found = check(flags.into_iter().chain(["--setup-routes"]))?;
         found.expect("routes-v4", "FAIL", &wanted)?;
         Ok(())

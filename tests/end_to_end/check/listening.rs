@@ -18,6 +18,8 @@ fn a_port_that_another_process_has() -> TestResult {
             let holder = format!("process {}", std::process::id());
             let wanted = ["another process has the port", &holder];
             found.expect("listen-tcp", "FAIL", &wanted)?;
+            let command = format!("sudo ss -ltnp sport = :{port}");
+            found.expect_commands("listen-tcp", &[&command])?;
             found.expect("listen-udp", "OK", &["free"])?;
         }
         let udp = UdpSocket::bind("[::1]:0")?;
@@ -52,8 +54,17 @@ fn an_address_this_host_has_not_got() -> TestResult {
 fn a_port_for_the_privileged() -> TestResult {
     isolated(|| {
         let wrapper = ["setpriv", "--bounding-set", "-net_bind_service"];
-        let found = check_under(wrapper, ["-l", "127.0.0.1:443"])?;
-        found.expect("listen-tcp", "FAIL", &["CAP_NET_BIND_SERVICE"])?;
+        let flags = ["-l", "127.0.0.1:443", "--admin", "127.0.0.1:444"];
+        let found = check_under(wrapper, flags)?;
+        for (subject, reason) in [
+            ("listen-tcp", "CAP_NET_BIND_SERVICE"),
+            ("admin", "127.0.0.1:444"),
+        ] {
+            let row = found.expect(subject, "FAIL", &[reason])?;
+            let command = row["commands"][0].as_str().unwrap_or_default();
+            let grant = "sudo setcap cap_net_admin,cap_net_raw,cap_net_bind_service+ep /";
+            assert!(command.starts_with(grant), "{command}");
+        }
         Ok(())
     })
 }

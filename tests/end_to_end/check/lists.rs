@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::check;
-use crate::namespace::{TestResult, isolated};
+use super::{check, check_under};
+use crate::namespace::{TestResult, isolated, run};
 
 #[test]
 fn lists_that_keep_the_proxy_from_starting() -> TestResult {
@@ -20,7 +20,60 @@ fn lists_that_keep_the_proxy_from_starting() -> TestResult {
         fs::write(&path, "192.0.2.0/24\n192.0.2.0/33\n")?;
         let found = check(["-a", name])?;
         found.expect("allowed-subnets", "FAIL", &[&format!("{name}:2: ")])?;
+        found.expect_commands("allowed-subnets", &[&format!("sed -n 2p {name}")])?;
         Ok(())
+    })
+}
+
+/// In a folder that has to be made as well, with a name that a shell would take for two.
+#[test]
+fn the_commands_it_prints_make_them() -> TestResult {
+    isolated(|| {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("my lists").join("list");
+        let name = path.to_str().ok_or("a path that is no text")?;
+        for (subject, flags) in [
+            ("allowed-subnets", &["-a", name] as &[&str]),
+            ("denied-clients", &["--denied-clients", name]),
+            (
+                "allowed-destinations",
+                &["--dynamic-destination", "--allowed-destinations", name],
+            ),
+        ] {
+            let found = check(flags)?;
+            let row = found.expect(subject, "FAIL", &["No such file"])?;
+            let commands = row["commands"].as_array().into_iter().flatten();
+            for command in commands {
+                run(command.as_str().ok_or("no command")?)?;
+            }
+            check(flags)?.expect(subject, "OK", &[name])?;
+            fs::remove_dir_all(path.parent().ok_or("no folder")?)?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_no_list_and_what_may_not_be_read() -> TestResult {
+    isolated(|| {
+        let folder = tempfile::tempdir()?;
+        let name = folder.path().to_str().ok_or("a path that is no text")?;
+        let found = check(["-a", name])?;
+        found.expect("allowed-subnets", "FAIL", &["Is a directory"])?;
+        found.expect_commands("allowed-subnets", &[&format!("ls {name}")])?;
+        let list = format!("{name}/list");
+        run(&format!("touch {list} && chmod 0 {list}"))?;
+        let wrapper = [
+            "setpriv",
+            "--bounding-set",
+            "-dac_override,-dac_read_search",
+        ];
+        let found = check_under(wrapper, ["-a", &list])?;
+        let commands = [
+            &format!("namei -l {list}") as &str,
+            &format!("sudo chmod a+r {list}"),
+        ];
+        found.expect_commands("allowed-subnets", &commands)
     })
 }
 

@@ -39,6 +39,11 @@ fn names_that_keep_the_proxy_from_starting() -> TestResult {
             "want a host name with an IPv4 address",
         ];
         found.expect("names-v4", "FAIL", &wanted)?;
+        let commands = [
+            "getent ahosts nowhere.internal",
+            "getent ahosts blocked.internal",
+        ];
+        found.expect_commands("names-v4", &commands)?;
         // The others are tried all the same.
         found.expect("client-v4-tcp", "OK", &["127.0.0.7"])?;
         let wanted = ["-6 \"blocked.internal:1\" has no IPv6 address of a server"];

@@ -88,7 +88,10 @@ fn no_cap_net_admin_to_set_them_up() -> TestResult {
         let found = check_under(wrapper, ["-4", &server, "--setup-routes"])?;
         let command = "ip rule add from 127.0.0.1/8 iif lo table 123";
         let wanted = ["setting up routes needs CAP_NET_ADMIN", command];
-        found.expect("routes-v4", "FAIL", &wanted)?;
+        let row = found.expect("routes-v4", "FAIL", &wanted)?;
+        assert_eq!(row["commands"][1], command, "{row:#}");
+        obey(row)?;
+        check(["-4", &server])?.expect("routes-v4", "OK", &[])?;
         found.expect("client-v4-tcp", "SKIP", &["cannot be set up"])?;
         // The other family was not named.
         found.expect("routes-v6", "WARN", &wanted[..1])?;
