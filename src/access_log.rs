@@ -4,10 +4,11 @@
 //! lost, and counted, rather than a shard stalled.
 
 mod entry;
+mod probe;
 mod writer;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
@@ -15,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 pub(crate) use self::entry::Entry;
+pub(crate) use self::probe::Found;
 use self::writer::Writer;
 use crate::config::LogFormat;
 use crate::sandbox::Keep;
@@ -69,6 +71,18 @@ pub(crate) struct AccessLogThread {
     done: Receiver<()>,
 }
 
+/// Whether a file could be the log, at this moment. It stays as it is, and so does its folder.
+///
+/// # Errors
+///
+/// As `open(2)`.
+pub(crate) fn probe(path: &Path) -> Result<Found, AccessLogError> {
+    probe::probe(path).map_err(|error| AccessLogError {
+        path: path.to_owned(),
+        error,
+    })
+}
+
 /// Opens the log and starts its thread, which keeps these capabilities.
 ///
 /// # Errors
@@ -106,6 +120,15 @@ pub(crate) fn start(
     };
     let done = start().map_err(failed)?;
     Ok(AccessLogThread { log, done })
+}
+
+// === impl AccessLogError ===
+
+impl AccessLogError {
+    /// What the system refused.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
+    }
 }
 
 // === impl AccessLog ===

@@ -4,6 +4,7 @@
 //! can be reached, and whether its answers to a client somewhere on the Internet come back. It starts no executor,
 //! listens nowhere, and leaves nothing behind.
 
+mod access_log;
 mod commands;
 mod holder;
 mod listening;
@@ -49,6 +50,7 @@ pub fn look(config: &Config) -> Report {
     rows.push(capabilities);
     rows.push(sandbox::row(config, &resolved));
     rows.extend(lists::rows(config));
+    rows.extend(access_log::row(config));
     rows.extend(listening::rows(config));
     rows.extend(names::rows(&resolved));
 

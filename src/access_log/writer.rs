@@ -153,7 +153,7 @@ impl Output {
     fn open(destination: &Destination) -> io::Result<Self> {
         match destination {
             Destination::Stdout => Ok(Self::Stdout),
-            Destination::File(path) => open(path).map(Self::File),
+            Destination::File(path) => open(path, true).map(Self::File),
         }
     }
 
@@ -170,11 +170,12 @@ impl Output {
     }
 }
 
-/// Opens a file to add to. A pipe that nobody reads is an error: waiting for a reader could last for ever.
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a file to add to, and perhaps makes it. A pipe that nobody reads is an error: waiting for a reader could last
+/// for ever.
+pub(super) fn open(path: &Path, makes: bool) -> io::Result<File> {
     let file = OpenOptions::new()
         .append(true)
-        .create(true)
+        .create(makes)
         .mode(MODE)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(path)?;

@@ -1,5 +1,6 @@
 //! `glommproxy check`: what it says of a host where something is missing, and of one where nothing is.
 
+mod access_log;
 mod elsewhere;
 mod host;
 mod interrupted;
