@@ -24,8 +24,8 @@ const DESCRIPTORS_PROCESS: u64 = 32;
 /// eventfd, lifelines.
 const DESCRIPTORS_SHARD: u64 = 11;
 
-/// Of the admin endpoint: its listener, twice, what its executor waits with, the way to the coordinator, a look at `/proc`, and
-/// its connections (`admin::CONNECTIONS_MAX`).
+/// Of the admin endpoint: its listener, twice, what its executor waits with, the way to the coordinator, a look at
+/// `/proc`, and its connections (`admin::CONNECTIONS_MAX`).
 const DESCRIPTORS_ADMIN: u64 = 9 + CONNECTIONS_MAX as u64;
 
 /// Of the access log: its file, and the new one when it is opened anew.

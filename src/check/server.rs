@@ -1,9 +1,12 @@
 //! Whether the servers can be reached: from this host, and from a client somewhere on the Internet.
 
+mod judged;
+
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::Type;
 
+use self::judged::Judged;
 use super::commands::sockets;
 use super::probe::{self, ANSWER_MAX, Attempt, Outcome};
 use super::routes::{Held, Reach};
@@ -37,15 +40,6 @@ struct ClientOutcomes {
     client: IpAddr,
     /// One for each server.
     outcomes: Vec<Outcome>,
-}
-
-/// A verdict on one server.
-struct Judged {
-    target: SocketAddr,
-    verdict: Verdict,
-    text: String,
-    /// What shows why it failed.
-    command: Option<String>,
 }
 
 /// For TCP a row for our own address and one for a client's; for UDP one for both.
@@ -387,24 +381,4 @@ fn silent(what: &str, conclusion: &str) -> String {
         "{what}, no answer within {} s{conclusion}",
         ANSWER_MAX.as_secs()
     )
-}
-
-// === impl Judged ===
-
-impl Judged {
-    fn new(target: SocketAddr, verdict: Verdict, text: impl Into<String>) -> Self {
-        Self {
-            target,
-            verdict,
-            text: text.into(),
-            command: None,
-        }
-    }
-
-    fn failed(target: SocketAddr, text: impl Into<String>, command: impl Into<String>) -> Self {
-        Self {
-            command: Some(command.into()),
-            ..Self::new(target, Verdict::Fail, text)
-        }
-    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Nothing is ever congested on loopback. But a host whose default is an algorithm that models the path through a network,
 //! as BBR does, has it model that one, too: it paces what could leave at once, keeps little under way, and slows down now and
-//! then to measure again. Measured with a flood through 50 connections on a host with BBR: 1.4 times as fast without.
+//! then to measure again. Measured on a host with BBR: without it a flood through 50 connections, and bulk both ways, are
+//! 1.8 times as fast, for 0.75 of the CPU time.
 
 use std::net::IpAddr;
 
