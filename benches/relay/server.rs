@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
+use rustix::process::setpriority_process;
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Poll, Result, Target};
@@ -29,6 +30,8 @@ struct Shared {
     swallows: AtomicBool,
     /// Bytes swallowed so far.
     swallowed: AtomicU64,
+    /// Whether new connections are answered in the background.
+    in_background: AtomicBool,
 }
 
 struct Connection {
@@ -82,6 +85,13 @@ impl EchoServer {
         self.shared.swallows.store(swallow, Ordering::Relaxed);
     }
 
+    /// Whether connections that come from now on are answered in the background, each by a thread of its own.
+    pub(crate) fn answer_in_background(&self, background: bool) {
+        self.shared
+            .in_background
+            .store(background, Ordering::Relaxed);
+    }
+
     /// Bytes swallowed so far.
     pub(crate) fn swallowed(&self) -> u64 {
         self.shared.swallowed.load(Ordering::Relaxed)
@@ -117,8 +127,12 @@ impl Server {
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error.into()),
             };
-            stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
+            if self.shared.in_background.load(Ordering::Relaxed) {
+                thread::spawn(move || echo_in_background(stream));
+                continue;
+            }
+            stream.set_nonblocking(true)?;
             let number = self.free.pop().unwrap_or(self.connections.len());
             if number == self.connections.len() {
                 self.connections.push(None);
@@ -190,6 +204,27 @@ impl Connection {
                 true
             }
             Err(error) => error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Leaves the processors to all others, as far as the calling thread is concerned: on Linux each has a nice value of its own
+/// (setpriority(2)).
+pub(crate) fn run_in_background() -> Result {
+    const LOWEST: i32 = 19;
+    Ok(setpriority_process(None, LOWEST)?)
+}
+
+/// Sends back what comes, until the connection ends, however it does.
+fn echo_in_background(mut stream: TcpStream) {
+    if let Err(error) = run_in_background() {
+        eprintln!("the echo server cannot lower its priority: {error}");
+        return;
+    }
+    let mut buffer = vec![0; BUFFER];
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..read]).is_err() {
+            return;
         }
     }
 }
