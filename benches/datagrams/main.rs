@@ -50,6 +50,12 @@ const WORKLOADS: &[Workload<EchoServer>] = &[
         ..PLAIN
     },
     Workload {
+        name: "upp50",
+        title: "ping-pong, 50 flows",
+        run: |run| Windows::SMALL.run(run, 50),
+        ..PLAIN
+    },
+    Workload {
         name: "u1000",
         title: "ping-pong, 1000 flows",
         run: |run| Windows::SMALL.run(run, 1000),
