@@ -111,6 +111,8 @@ pub(crate) async fn accept(tcp: Rc<Tcp>, listener: Rc<TcpListener>, gate: Gate) 
                     tcp.limits.resumed.info(tcp.listener, message);
                 }
             }
+            // Pipes are kept for speed alone.
+            Err(Pause::Exhausted(_)) if tcp.pipes.close_spare() => {}
             Err(Pause::Exhausted(error)) => {
                 tcp.metrics.tcp.accept_pauses.increment();
                 if !was_exhausted {

@@ -65,6 +65,12 @@ impl PipePool {
             spare.push(pipe);
         }
     }
+
+    /// Closes what is kept, for its descriptors. Returns whether there was anything.
+    pub(crate) fn close_spare(&self) -> bool {
+        let spare = self.spare.take();
+        !spare.is_empty()
+    }
 }
 
 // === impl Pipe ===
@@ -111,6 +117,8 @@ mod tests {
         filled.filled = 1;
         pool.put(filled);
         assert_eq!((pool.in_use.get(), pool.spare.borrow().len()), (0, spare));
+        assert_eq!(pool.close_spare(), spare > 0);
+        assert!(!pool.close_spare(), "there is nothing left");
     }
 
     /// It may hold bytes that nobody has counted.

@@ -1,6 +1,7 @@
 //! No descriptors left: the proxy says so, and serves on with what it has.
 
 use std::fs;
+use std::io::Write;
 use std::thread;
 
 use super::strace::{STRACE, Strace};
@@ -16,6 +17,7 @@ const FEW: [&str; 2] = ["prlimit", "--nofile=160:160"];
 /// On a host of any size.
 const LISTENERS: [&str; 2] = ["--listeners", "2"];
 
+const OPEN: &str = "glommproxy_connections_open";
 const PAUSES: &str = "glommproxy_accept_pauses_total{reason=\"exhausted\"}";
 
 #[test]
@@ -120,6 +122,62 @@ fn whoever_waits_is_served_as_others_end() -> TestResult {
         assert_eq!(count(&text, lost), 0);
         proxy.stop()?.expect_success()
     })
+}
+
+/// Pipes that are kept for the next bulk are given up for whoever waits.
+#[test]
+fn bulk_leaves_room_for_as_many_as_before() -> TestResult {
+    isolated_with(&[], || {
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+            .under(FEW)
+            .args(["--listeners", "1"])
+            .args(ADMIN)
+            .start()?;
+        let before = room(&proxy)?;
+        let bulk = vec![7; 4 << 20];
+        let crowd: Vec<_> = (0..8)
+            .map(|n| {
+                let header = Header::of(&format!("192.0.2.2:{}", 4000 + n))?;
+                Balancer::default().connect(&proxy, &header)
+            })
+            .collect::<TestResult<_>>()?;
+        thread::scope(|scope| {
+            for connection in &crowd {
+                scope.spawn(|| connection.stream().write_all(&bulk));
+            }
+            for connection in &crowd {
+                connection.expect(&bulk)?;
+            }
+            TestResult::Ok(())
+        })?;
+        for connection in crowd {
+            connection.finish()?;
+            connection.expect_end()?;
+        }
+        proxy.admin()?.wait_for_metric(OPEN, "0")?;
+        assert_eq!(room(&proxy)?, before);
+        proxy.stop()?.expect_success()
+    })
+}
+
+/// How many connections there can be at once. Leaves none.
+fn room(proxy: &Proxy) -> TestResult<u64> {
+    let admin = proxy.admin()?;
+    let metric = |name| -> TestResult<u64> { Ok(count(&admin.get("/metrics")?.body, name)) };
+    let before = metric(PAUSES)?;
+    let crowd: Vec<_> = (0..60)
+        .map(|n| {
+            let header = Header::of(&format!("192.0.2.1:{}", 4000 + n))?.then(b"ping");
+            Balancer::default().connect(proxy, &header)
+        })
+        .collect::<TestResult<_>>()?;
+    wait_for(|| Ok((metric(PAUSES)? >= before + 3).then_some(())))?;
+    let room = metric(OPEN)?;
+    for connection in crowd {
+        connection.reset()?;
+    }
+    admin.wait_for_metric(OPEN, "0")?;
+    Ok(room)
 }
 
 /// A change that comes just when there is no descriptor is not missed.
