@@ -4,6 +4,7 @@
 //! between two answers.
 
 mod ask;
+mod keys;
 mod screen;
 
 use std::io::{self, IsTerminal, Write};
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use self::ask::{AskError, Clients, Status};
+use self::keys::Keys;
 
 /// Between two questions.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +37,7 @@ struct Look {
     clients: Option<Clients>,
 }
 
-/// Shows the proxy with this admin address until it is interrupted, or once.
+/// Shows the proxy with this admin address until `q` or Ctrl-C is pressed, or once.
 ///
 /// # Errors
 ///
@@ -48,6 +50,7 @@ pub fn run(admin: SocketAddr, once: bool) -> Result<(), TopError> {
         let text = screen::text(admin, &before, &Look::take(admin)?);
         return Ok(io::stdout().write_all(text.as_bytes())?);
     }
+    let _keys = Keys::heed();
     loop {
         thread::sleep(INTERVAL);
         let text = match Look::take(admin) {

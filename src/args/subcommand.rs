@@ -91,7 +91,7 @@ const TOP_HELP: &str = "\
 Usage: glommproxy top [--admin ADDR] [--once]
 
 Shows what a running glommproxy does: its shards, connections, flows, their rates, what is dropped and why,
-and the busiest clients. The proxy must have been started with --admin.
+and the busiest clients, until q is pressed. The proxy must have been started with --admin.
 
 Options:
   --admin ADDR      the address it was told there (or GLOMMPROXY_ADMIN; otherwise 127.0.0.1:9101)

@@ -1,15 +1,17 @@
 //! `glommproxy top`.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::harness::{Balancer, Header, Proxy, TcpServer, wait_for};
 use crate::namespace::{TestResult, isolated};
@@ -141,31 +143,13 @@ fn the_busiest_clients_are_shown() -> TestResult {
 fn a_terminal_is_refreshed_in_place() -> TestResult {
     isolated(|| {
         let proxy = proxy()?;
-        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-        grantpt(&controller)?;
-        unlockpt(&controller)?;
-        let name = ptsname(&controller, Vec::new())?;
-        let terminal = open(
-            name.as_c_str(),
-            OFlags::RDWR | OFlags::NOCTTY,
-            Mode::empty(),
-        )?;
-        let size = Winsize {
-            ws_row: 10,
-            ws_col: 40,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&terminal, size)?;
+        let (terminal, mut screen) = terminal()?;
         let addr = proxy.admin()?.addr().to_string();
         let mut process = top(&["--admin", &addr])
+            .stdin(Stdio::null())
             .stdout(terminal)
             .stderr(Stdio::null())
             .spawn()?;
-        let mut screen = Screen {
-            terminal: File::from(controller),
-            text: String::new(),
-        };
         let pictures = screen.read_until(|text| text.matches(HOME).count() == 3)?;
         let picture = pictures.split(HOME).nth(1).unwrap_or_default();
         assert!(picture.contains("all"), "{picture:?}");
@@ -184,6 +168,54 @@ fn a_terminal_is_refreshed_in_place() -> TestResult {
         process.wait()?;
         Ok(())
     })
+}
+
+#[test]
+fn keys_end_it_and_the_terminal_is_as_before() -> TestResult {
+    isolated(|| {
+        let proxy = proxy()?;
+        let addr = proxy.admin()?.addr().to_string();
+        for (keys, status) in [("xq", 0), ("\x03", 130)] {
+            let (terminal, mut screen) = terminal()?;
+            let modes = || Ok::<_, Errno>(tcgetattr(&terminal)?.local_modes);
+            let before = modes()?;
+            let mut process = top(&["--admin", &addr])
+                .stdin(terminal.try_clone()?)
+                .stdout(terminal.try_clone()?)
+                .spawn()?;
+            screen.read_until(|text| text.contains(HOME))?;
+            assert!(!modes()?.intersects(LocalModes::ICANON | LocalModes::ECHO));
+            screen.terminal.write_all(keys.as_bytes())?;
+            assert_eq!(process.wait()?.code(), Some(status), "{keys:?}");
+            assert_eq!(modes()?, before);
+        }
+        proxy.stop()?.expect_success()
+    })
+}
+
+/// A terminal of ten lines, and who looks at it.
+fn terminal() -> TestResult<(OwnedFd, Screen)> {
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+    grantpt(&controller)?;
+    unlockpt(&controller)?;
+    let name = ptsname(&controller, Vec::new())?;
+    let terminal = open(
+        name.as_c_str(),
+        OFlags::RDWR | OFlags::NOCTTY,
+        Mode::empty(),
+    )?;
+    let size = Winsize {
+        ws_row: 10,
+        ws_col: 40,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(&terminal, size)?;
+    let screen = Screen {
+        terminal: File::from(controller),
+        text: String::new(),
+    };
+    Ok((terminal, screen))
 }
 
 struct Screen {
