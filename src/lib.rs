@@ -105,7 +105,7 @@
 //! | rules for servers' former addresses | those of the last 8 changes |
 //! | a TCP direction that the far side does not read | 64 KiB, or one pipe (1 MiB), and the kernel's buffers of its two sockets (`tcp_rmem`, `tcp_wmem`) |
 //! | a TCP peer that answers no probe; that acknowledges nothing | 150 s; as the kernel says, or `--idle-timeout` |
-//! | pipes of a shard | 256, of which 64 are kept when idle |
+//! | pipes of a shard | 256, of which 64 are kept when idle, unless connections wait for descriptors |
 //! | UDP flows, and peers bound to clients | `--max-flows` each; never-answered ones go first, then those whose client has not spoken since |
 //! | new flows of a batch while a listener's receive buffer is half full | 2 |
 //! | TCP connections | `--max-connections`; those without a header make room, further ones wait in the backlog |

@@ -5,6 +5,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod census;
+mod courtesy;
 pub(crate) mod deadline;
 pub(crate) mod drain;
 mod lifeline;

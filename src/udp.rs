@@ -268,8 +268,10 @@ impl Udp {
         self.heed_drain();
         self.count();
         self.cut();
-        self.forward();
-        self.reply();
+        // One alone is no crowd: the sender waits for its answer.
+        if self.forward() + self.reply() > 1 {
+            self.settings.readiness.give_way();
+        }
         // Behind the replies: where everything has stood still for a while, there may be some of a flow that seems idle.
         if self.expiry.is_ringing() {
             self.expire();

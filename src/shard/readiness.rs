@@ -42,6 +42,7 @@ use self::pace::{BRISK_SLEEP, Pace, SPARSE_SLEEP};
 pub(crate) use self::queue::ReadyQueue;
 use self::slot::{Slot, Slots, Wake};
 pub(crate) use self::watched::Watched;
+use super::courtesy::Courtesy;
 use super::locality::Locality;
 use crate::metrics::Counter;
 use crate::sys;
@@ -64,6 +65,8 @@ struct Set {
     resting: Cell<usize>,
     /// Whether somebody waits for glommio's channels.
     turn_wanted: Cell<bool>,
+    /// Whether others are to run before the next look for events.
+    gives_way: Cell<bool>,
 }
 
 // === impl Readiness ===
@@ -83,6 +86,7 @@ impl Readiness {
             sleeper: Cell::default(),
             resting: Cell::default(),
             turn_wanted: Cell::default(),
+            gives_way: Cell::default(),
         })))
     }
 
@@ -189,6 +193,11 @@ impl Readiness {
         self.0.turn_wanted.set(true);
     }
 
+    /// Has the driver let others run before it looks for more: see [`Courtesy`].
+    pub(crate) fn give_way(&self) {
+        self.0.gives_way.set(true);
+    }
+
     /// Has the task of `cx` woken in the driver's next round. It is about to pause with work left.
     pub(crate) fn resume_later(&self, cx: &Context<'_>) {
         self.0.paused.borrow_mut().push(cx.waker().clone());
@@ -208,6 +217,7 @@ impl Readiness {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         let mut awake_since = Instant::now();
         let mut pace = Pace::new(awake_since);
+        let mut courtesy = Courtesy::new(awake_since);
         let mut resumed = Vec::new();
         let mut last_turn = awake_since;
         // Whether some task has paused with work left: then there is no time to sleep.
@@ -257,6 +267,10 @@ impl Readiness {
                 yield_now().await;
             }
             work_left = !self.0.paused.borrow().is_empty();
+            if self.0.gives_way.take() {
+                // That is no work of ours.
+                awake_since += courtesy.give_way(now);
+            }
         }
     }
 

@@ -14,8 +14,9 @@ use super::{Admitted, Exit, Udp};
 use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing, Refused, Span};
 
 impl Udp {
-    /// Takes about one batch of datagrams off the listeners and sends each to the server from its client's address.
-    pub(super) fn forward(&mut self) {
+    /// Takes about one batch of datagrams off the listeners and sends each to the server from its client's address. Returns
+    /// how many calls or datagrams it was.
+    pub(super) fn forward(&mut self) -> usize {
         if self.is_interrupted() {
             self.forward_rest(Instant::now());
         }
@@ -26,6 +27,7 @@ impl Udp {
             // One without a datagram has cost a system call, too.
             received += self.forward_from(frontend).max(1);
         }
+        received
     }
 
     /// Forwards one batch of one listener, and puts it back if there may be more. Returns how many datagrams came.

@@ -15,10 +15,11 @@ use crate::sys::mmsg::{BATCH_MAX, Outgoing, Refused};
 const REPLIES_MAX: usize = 32;
 
 impl Udp {
-    /// Fetches replies from the flows that have some and sends them in batches, whatever flow they are of.
-    pub(super) fn reply(&mut self) {
+    /// Fetches replies from the flows that have some and sends them in batches, whatever flow they are of. Returns of how
+    /// many flows.
+    pub(super) fn reply(&mut self) -> usize {
         if self.ready.is_empty() {
-            return;
+            return 0;
         }
         let now = Instant::now();
         let mut serving = std::mem::take(&mut self.serving);
@@ -44,8 +45,10 @@ impl Udp {
         }
         self.send_replies(through);
         self.at_work = AtWork::Nothing;
+        let served = serving.len();
         serving.clear();
         self.serving = serving;
+        served
     }
 
     /// Fetches replies of one flow into the places from `filled` on. Returns how many places are filled then.
