@@ -2,7 +2,7 @@
 //!
 //! On a network the flood costs other machines the time it takes to make. Here its threads, and those that answer it, have
 //! the lowest priority instead: they get what the rest leaves, so that the rest waits for the proxy. At equal priority it
-//! waits for the kernel to interrupt a flooding thread, 2 to 5 ms whatever the proxy does.
+//! waits for the kernel to interrupt a flooding thread, some milliseconds with every proxy.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
