@@ -14,19 +14,7 @@ const MESSAGE: usize = 4093;
 /// Clients that only send, to a server that only reads.
 pub(crate) fn upload(run: &Run<'_, EchoServer>, connections: usize) -> Result<Samples> {
     let before = run.server.swallowed();
-    run.server.swallow(true);
-    let samples = upload_from(run, connections, before);
-    run.server.swallow(false);
-    samples
-}
-
-/// Clients that send and get everything back.
-pub(crate) fn both_ways(run: &Run<'_, EchoServer>, connections: usize) -> Result<Samples> {
-    let flood = Flood::start(&run.via, connections, &message())?;
-    flood::measure(run, flood)
-}
-
-fn upload_from(run: &Run<'_, EchoServer>, connections: usize, before: u64) -> Result<Samples> {
+    let _swallows = run.server.swallow();
     let mut flood = Flood::start(&run.via, connections, &message())?;
     let mut meter = Meter::start(run);
     while meter.goes_on() {
@@ -43,6 +31,12 @@ fn upload_from(run: &Run<'_, EchoServer>, connections: usize, before: u64) -> Re
         thread::sleep(Duration::from_millis(1));
     }
     Ok(samples)
+}
+
+/// Clients that send and get everything back.
+pub(crate) fn both_ways(run: &Run<'_, EchoServer>, connections: usize) -> Result<Samples> {
+    let flood = Flood::start(&run.via, connections, &message())?;
+    flood::measure(run, flood)
 }
 
 fn message() -> Vec<u8> {

@@ -25,7 +25,7 @@ pub(crate) fn run(run: &Run<'_, EchoServer>) -> Result<Samples> {
     };
     let mut player = LonePlayer::connect(&run.via)?;
     let alone = play(&half, &mut player)?;
-    run.server.answer_in_background(true);
+    let in_background = run.server.answer_in_background();
     let mut flood = Flood::start(&run.via, FLOODED, b"flood of bytes\n")?;
     let over = AtomicBool::new(false);
     let (beside, flooded) = thread::scope(|scope| {
@@ -40,7 +40,7 @@ pub(crate) fn run(run: &Run<'_, EchoServer>) -> Result<Samples> {
         over.store(true, Ordering::Relaxed);
         (beside, flooding.join())
     });
-    run.server.answer_in_background(false);
+    drop(in_background);
     flooded.map_err(|_| "the flood panicked")??;
     let p99 = alone.into_iter().find(|(metric, _)| *metric == Metric::P99);
     let unloaded = p99.map(|(_, value)| (Metric::UnloadedP99, value));

@@ -34,6 +34,9 @@ struct Shared {
     in_background: AtomicBool,
 }
 
+/// A flag that is set as long as this lives.
+struct Meanwhile<'a>(&'a AtomicBool);
+
 struct Connection {
     stream: TcpStream,
     /// What the client did not take yet. Nothing is read meanwhile.
@@ -80,16 +83,15 @@ impl EchoServer {
         Ok(Self { addr, shared })
     }
 
-    /// Whether it swallows what it gets from now on.
-    pub(crate) fn swallow(&self, swallow: bool) {
-        self.shared.swallows.store(swallow, Ordering::Relaxed);
+    /// Swallows what it gets, until what this returns is dropped.
+    pub(crate) fn swallow(&self) -> impl Drop {
+        Meanwhile::set(&self.shared.swallows)
     }
 
-    /// Whether connections that come from now on are answered in the background, each by a thread of its own.
-    pub(crate) fn answer_in_background(&self, background: bool) {
-        self.shared
-            .in_background
-            .store(background, Ordering::Relaxed);
+    /// Answers connections that come from now on in the background, each by a thread of its own, until what this returns is
+    /// dropped.
+    pub(crate) fn answer_in_background(&self) -> impl Drop {
+        Meanwhile::set(&self.shared.in_background)
     }
 
     /// Bytes swallowed so far.
@@ -101,6 +103,21 @@ impl EchoServer {
 impl Target for EchoServer {
     fn addr(&self) -> SocketAddr {
         self.addr
+    }
+}
+
+// === impl Meanwhile ===
+
+impl<'a> Meanwhile<'a> {
+    fn set(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Meanwhile<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 
