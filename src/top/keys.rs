@@ -4,18 +4,24 @@ use std::io::{self, Read as _};
 use std::process;
 use std::thread;
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 
 /// What Ctrl-C and Ctrl-\ send (termios(3), VINTR and VQUIT).
 const INTERRUPT: u8 = 0x03;
 const QUIT: u8 = 0x1c;
+
+/// No key at all (termios(3), _POSIX_VDISABLE).
+const DISABLED: u8 = 0;
 
 /// The status of who is interrupted, as shells have it: 128 and SIGINT.
 const INTERRUPTED: i32 = 130;
 
 /// A terminal that tells each key at once and shows none, until this is dropped.
 ///
-/// It makes no signals of keys either: whoever ends by one could not leave the terminal as it was.
+/// Nor do Ctrl-C and Ctrl-\ make signals: whoever ends by one could not leave the terminal as it was. Ctrl-Z does, since the
+/// shell that goes on then sets its own modes, and those here again when it lets this go on.
 pub(super) struct Keys {
     as_before: Option<Termios>,
 }
@@ -30,7 +36,10 @@ impl Keys {
             let mut modes = as_before.clone();
             modes
                 .local_modes
-                .remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
+                .remove(LocalModes::ICANON | LocalModes::ECHO);
+            for signal in [SpecialCodeIndex::VINTR, SpecialCodeIndex::VQUIT] {
+                modes.special_codes[signal] = DISABLED;
+            }
             tcsetattr(io::stdin(), OptionalActions::Now, &modes).is_ok()
         });
         if let Some(as_before) = as_before.clone() {
