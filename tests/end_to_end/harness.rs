@@ -25,6 +25,7 @@ mod name_server;
 mod neighbour;
 mod pieces;
 mod proxy;
+mod screen;
 mod tcp_server;
 mod udp_server;
 
@@ -41,6 +42,7 @@ pub(crate) use name_server::NameServer;
 pub(crate) use neighbour::Neighbour;
 pub(crate) use pieces::Pieces;
 pub(crate) use proxy::{Proxy, ProxyBuilder};
+pub(crate) use screen::Screen;
 pub(crate) use tcp_server::TcpServer;
 pub(crate) use udp_server::UdpServer;
 

@@ -1,19 +1,15 @@
 //! `glommproxy top`.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::Read;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, tcgetattr};
 
-use crate::harness::{Balancer, Header, Proxy, TcpServer, wait_for};
+use crate::harness::{Balancer, Header, Proxy, Screen, TcpServer, wait_for};
 use crate::namespace::{TestResult, isolated};
 
 /// What begins a new picture.
@@ -143,7 +139,7 @@ fn the_busiest_clients_are_shown() -> TestResult {
 fn a_terminal_is_refreshed_in_place() -> TestResult {
     isolated(|| {
         let proxy = proxy()?;
-        let (terminal, mut screen) = terminal()?;
+        let (terminal, mut screen) = Screen::of(10, 40)?;
         let addr = proxy.admin()?.addr().to_string();
         let mut process = top(&["--admin", &addr])
             .stdin(Stdio::null())
@@ -176,7 +172,7 @@ fn keys_end_it_and_the_terminal_is_as_before() -> TestResult {
         let proxy = proxy()?;
         let addr = proxy.admin()?.addr().to_string();
         for (keys, status) in [("xq", 0), ("\x03", 130)] {
-            let (terminal, mut screen) = terminal()?;
+            let (terminal, mut screen) = Screen::of(10, 40)?;
             let modes = || Ok::<_, Errno>(tcgetattr(&terminal)?.local_modes);
             let before = modes()?;
             let mut process = top(&["--admin", &addr])
@@ -184,55 +180,16 @@ fn keys_end_it_and_the_terminal_is_as_before() -> TestResult {
                 .stdout(terminal.try_clone()?)
                 .spawn()?;
             screen.read_until(|text| text.contains(HOME))?;
-            assert!(!modes()?.intersects(LocalModes::ICANON | LocalModes::ECHO));
-            screen.terminal.write_all(keys.as_bytes())?;
+            let meanwhile = modes()?;
+            assert!(!meanwhile.intersects(LocalModes::ICANON | LocalModes::ECHO));
+            // Ctrl-Z suspends it still.
+            assert!(meanwhile.contains(LocalModes::ISIG));
+            screen.press(keys)?;
             assert_eq!(process.wait()?.code(), Some(status), "{keys:?}");
             assert_eq!(modes()?, before);
         }
         proxy.stop()?.expect_success()
     })
-}
-
-/// A terminal of ten lines, and who looks at it.
-fn terminal() -> TestResult<(OwnedFd, Screen)> {
-    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-    grantpt(&controller)?;
-    unlockpt(&controller)?;
-    let name = ptsname(&controller, Vec::new())?;
-    let terminal = open(
-        name.as_c_str(),
-        OFlags::RDWR | OFlags::NOCTTY,
-        Mode::empty(),
-    )?;
-    let size = Winsize {
-        ws_row: 10,
-        ws_col: 40,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    tcsetwinsize(&terminal, size)?;
-    let screen = Screen {
-        terminal: File::from(controller),
-        text: String::new(),
-    };
-    Ok((terminal, screen))
-}
-
-struct Screen {
-    terminal: File,
-    text: String,
-}
-
-impl Screen {
-    /// Reads until what has come is what is waited for.
-    fn read_until(&mut self, enough: impl Fn(&str) -> bool) -> TestResult<&str> {
-        while !enough(&self.text) {
-            let mut buffer = [0; 4096];
-            let count = self.terminal.read(&mut buffer)?;
-            self.text.push_str(std::str::from_utf8(&buffer[..count])?);
-        }
-        Ok(&self.text)
-    }
 }
 
 #[test]

@@ -1,13 +1,8 @@
 //! Text or JSON.
 
-use std::fs::File;
-use std::io::Read;
-
-use rustix::fs::{Mode, OFlags, open};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
-use crate::harness::Proxy;
+use crate::harness::{Proxy, Screen};
 use crate::namespace::{TestResult, isolated};
 
 /// A start that fails after it has logged that there is no list.
@@ -55,30 +50,15 @@ fn text_where_it_is_asked_for() -> TestResult {
 #[test]
 fn text_on_a_terminal() -> TestResult {
     isolated(|| {
-        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
-        grantpt(&controller)?;
-        unlockpt(&controller)?;
-        let name = ptsname(&controller, Vec::new())?;
-        let terminal = open(
-            name.as_c_str(),
-            OFlags::RDWR | OFlags::NOCTTY,
-            Mode::empty(),
-        )?;
+        let (terminal, screen) = Screen::of(24, 80)?;
         let mut process = Proxy::builder()
             .bare()
             .args(IN_VAIN)
             .command()
             .stdout(terminal)
             .spawn()?;
-        let mut log = Vec::new();
-        match File::from(controller).read_to_end(&mut log) {
-            Ok(_) => {}
-            // Nobody has the other end any more.
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let log = screen.read_to_end()?;
         process.wait()?;
-        let log = String::from_utf8(log)?;
         assert!(log.lines().any(|line| is_text(&line.into())), "{log}");
         assert!(log.contains('\x1B'), "in colour: {log}");
         Ok(())
