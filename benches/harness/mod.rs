@@ -16,6 +16,7 @@ mod machine;
 mod meter;
 mod metric;
 mod namespace;
+mod order;
 mod poll;
 mod process;
 mod progress;

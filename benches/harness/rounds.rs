@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::args::Args;
 use super::candidate::{Candidate, Kind};
 use super::namespace::PROXY_PORTS;
+use super::order::order;
 use super::progress::Progress;
 use super::results::Results;
 use super::{Clients, Proxy, Result, Run, Samples, Suite, Target, Via, Workload};
@@ -46,21 +47,21 @@ pub(crate) fn run<S: Target>(
         folder: TempDir::new()?,
         ports: PROXY_PORTS,
     };
-    let runs = chosen.iter().map(|workload| {
-        let taking_part = |candidate: &&Candidate| takes_part(candidate, workload);
-        candidates.iter().filter(taking_part).count()
-    });
+    // The columns of those who take part, for each workload.
+    let taking_part: Vec<Vec<usize>> = chosen
+        .iter()
+        .map(|workload| {
+            let takes_part = |column: &usize| takes_part(&candidates[*column], workload);
+            (0..candidates.len()).filter(takes_part).collect()
+        })
+        .collect();
     let rounds = args.rounds() as usize;
-    let mut progress = Progress::new(runs.sum::<usize>() * rounds);
+    let mut progress = Progress::new(taking_part.iter().map(Vec::len).sum::<usize>() * rounds);
     for round in 0..rounds {
         for (row, workload) in chosen.iter().enumerate() {
-            for turn in 0..candidates.len() {
-                // Each round somebody else is first.
-                let column = (turn + round + row) % candidates.len();
+            for place in order(taking_part[row].len(), round + row) {
+                let column = taking_part[row][place];
                 let candidate = &candidates[column];
-                if !takes_part(candidate, workload) {
-                    continue;
-                }
                 let (round, name) = (round + 1, &candidate.name);
                 progress.step(&format!("round {round}/{rounds} {} {name}", workload.name));
                 let outcome = bench.measure(workload, candidate);
