@@ -321,9 +321,13 @@ impl Dialer {
             socket.set_mark(mark.get()).map_err(DialError::Mark)?;
         }
         if kind == Type::STREAM {
-            set_stream_options(&socket).map_err(in_socket)?;
+            socket.set_tcp_nodelay(true).map_err(in_socket)?;
+            // On this host nobody vanishes: its kernel answers for everybody.
+            if !is_loopback(target) {
+                probe_silence(&socket).map_err(in_socket)?;
+            }
             if self.unpaced_loopback {
-                congestion::unpace(&socket, target.ip());
+                congestion::unpace(&socket, target);
             }
         }
         Ok(socket)
@@ -344,19 +348,28 @@ impl DialError {
     }
 }
 
-/// What every TCP socket gets, on either side: no delay of small messages, and probes of silent peers. Sockets accepted from
-/// a listener inherit both from it (tcp(7)).
+/// What listeners get, and every socket accepted from them inherits (tcp(7)): no delay of small messages, and probes of silent
+/// peers.
+pub(crate) fn set_stream_options(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    probe_silence(socket)
+}
+
+/// Has a peer noticed that has vanished.
 ///
 /// No TCP_USER_TIMEOUT: it also ends connections whose peer is there and has no room, as one has that pauses for minutes. That
 /// is for `--idle-timeout` to say.
-pub(crate) fn set_stream_options(socket: &Socket) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
+fn probe_silence(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
             .with_time(KEEPALIVE)
             .with_interval(KEEPALIVE)
             .with_retries(KEEPALIVE_PROBES),
     )
+}
+
+fn is_loopback(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
 }
 
 fn connect(socket: &Socket, target: SocketAddr) -> Result<(), DialError> {

@@ -121,7 +121,7 @@ pub(super) fn set_up(
     if kind == Type::STREAM {
         // Who reaches a loopback address is on loopback, too.
         if congestion::default_paces() {
-            congestion::unpace(socket, addr.0.ip());
+            congestion::unpace(socket, addr.0);
         }
         // For one that listens, this sets the backlog.
         socket.listen(BACKLOG)

@@ -9,41 +9,46 @@ use super::CLIENT;
 use crate::harness::{Balancer, Header, Proxy, TcpServer, open};
 use crate::namespace::{TestResult, isolated, run};
 
+const CLIENT_V6: &str = "[2001:db8::1]:4000";
+
 #[test]
 fn small_messages_are_not_delayed_and_vanished_peers_are_noticed_on_both_sides() -> TestResult {
     isolated(|| {
-        let (server, server_v6) = (TcpServer::bind("127.0.0.1")?, TcpServer::bind("::1")?);
-        let proxy = Proxy::tcp(server.addr()?)
-            .and(server_v6.addr()?)
-            .listen("[::]:0")
-            .start()?;
-        for (server, client) in [(&server, CLIENT), (&server_v6, "[2001:db8::1]:4000")] {
-            let addr = proxy.addr_at(if server.addr()?.is_ipv4() {
-                "127.0.0.1"
-            } else {
-                "::1"
-            })?;
-            let downstream = Balancer::default().connect_to(addr, &Header::of(client)?)?;
-            let session = server.accept()?;
-            downstream.expect_talk(&session)?;
-            for (side, end) in [("downstream", &downstream), ("upstream", &session)] {
-                let socket = proxy.socket_to(end)?;
-                assert!(socket.tcp_nodelay()?, "{side}");
-                assert!(socket.keepalive()?, "{side}");
-                // As in Go.
-                assert_eq!(
-                    socket.tcp_keepalive_time()?,
-                    Duration::from_secs(15),
-                    "{side}"
-                );
-                assert_eq!(
-                    socket.tcp_keepalive_interval()?,
-                    Duration::from_secs(15),
-                    "{side}"
-                );
-                assert_eq!(socket.tcp_keepalive_retries()?, 9, "{side}");
-                // It would end connections to those who pause as well.
-                assert_eq!(socket.tcp_user_timeout()?, None, "{side}");
+        run("ip addr add 192.0.2.10 dev lo && ip addr add 2001:db8::10 dev lo nodad")?;
+        // Nobody vanishes on loopback.
+        for (server_v4, server_v6, probed) in [
+            ("192.0.2.10", "2001:db8::10", true),
+            ("127.0.0.1", "::1", false),
+        ] {
+            let (server_v4, server_v6) = (TcpServer::bind(server_v4)?, TcpServer::bind(server_v6)?);
+            let proxy = Proxy::tcp(server_v4.addr()?)
+                .and(server_v6.addr()?)
+                .listen("[::]:0")
+                .args(["--setup-routes"])
+                .start()?;
+            for (server, listener, client) in [
+                (&server_v4, "127.0.0.1", CLIENT),
+                (&server_v6, "::1", CLIENT_V6),
+            ] {
+                let addr = proxy.addr_at(listener)?;
+                let downstream = Balancer::default().connect_to(addr, &Header::of(client)?)?;
+                let session = server.accept()?;
+                downstream.expect_talk(&session)?;
+                for (end, probed) in [(&downstream, true), (&session, probed)] {
+                    let socket = proxy.socket_to(end)?;
+                    let end = socket.peer_addr()?.as_socket();
+                    assert!(socket.tcp_nodelay()?, "{end:?}");
+                    assert_eq!(socket.keepalive()?, probed, "{end:?}");
+                    // It would end connections to those who pause as well.
+                    assert_eq!(socket.tcp_user_timeout()?, None, "{end:?}");
+                    if probed {
+                        // As in Go.
+                        let interval = Duration::from_secs(15);
+                        assert_eq!(socket.tcp_keepalive_time()?, interval, "{end:?}");
+                        assert_eq!(socket.tcp_keepalive_interval()?, interval, "{end:?}");
+                        assert_eq!(socket.tcp_keepalive_retries()?, 9, "{end:?}");
+                    }
+                }
             }
         }
         Ok(())
@@ -61,7 +66,7 @@ fn packets_to_the_server_carry_the_mark() -> TestResult {
                 .and(server_v6.addr()?)
                 .args(args)
                 .start()?;
-            for (server, client) in [(&server, CLIENT), (&server_v6, "[2001:db8::1]:4000")] {
+            for (server, client) in [(&server, CLIENT), (&server_v6, CLIENT_V6)] {
                 let (downstream, session) = open(&proxy, server, client)?;
                 downstream.expect_talk(&session)?;
                 assert_eq!(socket2::SockRef::from(session.stream()).mark()?, mark);
