@@ -50,6 +50,15 @@ pub(crate) struct Upstream {
     pub(crate) other_ear: Option<Socket>,
 }
 
+/// What a socket is to carry to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    Datagrams,
+    Stream,
+    /// A stream whose first bytes are there already.
+    BegunStream,
+}
+
 /// Why there is no socket to the server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
@@ -130,16 +139,6 @@ impl Dialer {
         }
     }
 
-    /// Begins a TCP connection from the client's address, or from our own if there is no client. It is established when
-    /// the socket becomes writable without an error pending.
-    pub(crate) fn connect(
-        &self,
-        client: Option<ClientAddr>,
-        target: SocketAddr,
-    ) -> Result<Upstream, DialError> {
-        self.dial(Type::STREAM, client, target)
-    }
-
     /// Makes a UDP socket with the client's address (or our own) at this end and the server's at the other. `listen_addr`
     /// is where the client's balancers write to.
     pub(crate) fn associate(
@@ -148,7 +147,7 @@ impl Dialer {
         target: SocketAddr,
         listen_addr: ListenAddr,
     ) -> Result<Upstream, DialError> {
-        let mut upstream = self.dial(Type::DGRAM, client, target)?;
+        let mut upstream = self.dial(Traffic::Datagrams, client, target)?;
         // A server on the wildcard address has its port alone. Where we listen on it, the other ear could only hear us.
         if let Some(client) = client
             && self.wildcard_udp
@@ -175,8 +174,8 @@ impl Dialer {
         socket.set_reuse_address(true).map_err(in_socket)?;
         let source = socket.local_addr().map_err(in_socket)?.as_socket();
         let source = source.unwrap_or(client.addr());
-        self.spoof(Type::DGRAM, source, SocketAddr::new(from, target.port()))
-            .map(Some)
+        let from = SocketAddr::new(from, target.port());
+        self.spoof(Traffic::Datagrams, source, from).map(Some)
     }
 
     /// Whether this process may spoof and mark, towards servers like these.
@@ -184,7 +183,7 @@ impl Dialer {
         let mut last = Ok(());
         // Either family will do: the other may be missing on this host.
         for target in [targets.v4.into(), targets.v6.into()] {
-            last = match self.socket(Type::DGRAM, target, true) {
+            last = match self.socket(Traffic::Datagrams, target, true) {
                 Ok(_) => return Ok(()),
                 Err(DialError::Socket { .. }) if last.is_err() => last,
                 Err(error) => Err(error),
@@ -196,16 +195,17 @@ impl Dialer {
         last
     }
 
-    /// As [`connect`](Self::connect) or [`associate`](Self::associate), but with no more than one ear.
+    /// Makes a socket from the client's address, or from our own if there is no client, to the server. A stream is
+    /// established when it becomes writable without an error pending.
     pub(crate) fn dial(
         &self,
-        kind: Type,
+        traffic: Traffic,
         client: Option<ClientAddr>,
         target: SocketAddr,
     ) -> Result<Upstream, DialError> {
         let Some(client) = client.map(ClientAddr::addr) else {
             // LOCAL and UNKNOWN: no client to speak for, so the kernel chooses our address.
-            let socket = self.socket(kind, target, false)?;
+            let socket = self.socket(traffic, target, false)?;
             connect(&socket, target)?;
             check_not_connected_to_itself(&socket, target)?;
             return Ok(Upstream {
@@ -228,7 +228,7 @@ impl Dialer {
             SourcePort::Any => any_port,
         };
         // Bound already, by a listener of this host or by an older connection of this client.
-        let taken = match self.spoof(kind, source, target) {
+        let taken = match self.spoof(traffic, source, target) {
             Ok(socket) => {
                 return Ok(Upstream {
                     socket,
@@ -252,7 +252,7 @@ impl Dialer {
             });
         }
         Ok(Upstream {
-            socket: self.spoof(kind, any_port, target)?,
+            socket: self.spoof(traffic, any_port, target)?,
             port_replaced: Some(taken),
             other_ear: None,
         })
@@ -261,11 +261,11 @@ impl Dialer {
     /// A socket bound to `source` and connected, or connecting, to `target`.
     fn spoof(
         &self,
-        kind: Type,
+        traffic: Traffic,
         source: SocketAddr,
         target: SocketAddr,
     ) -> Result<Socket, DialError> {
-        let socket = self.socket(kind, target, true)?;
+        let socket = self.socket(traffic, target, true)?;
         let in_bind = |error| DialError::Bind {
             source_addr: source,
             error,
@@ -302,11 +302,15 @@ impl Dialer {
 
     fn socket(
         &self,
-        kind: Type,
+        traffic: Traffic,
         target: SocketAddr,
         transparent: bool,
     ) -> Result<Socket, DialError> {
         let in_socket = |error| DialError::Socket { target, error };
+        let kind = match traffic {
+            Traffic::Datagrams => Type::DGRAM,
+            Traffic::Stream | Traffic::BegunStream => Type::STREAM,
+        };
         let socket = Socket::new(Domain::for_address(target), kind.nonblocking(), None)
             .map_err(in_socket)?;
         if transparent {
@@ -325,6 +329,10 @@ impl Dialer {
             // On this host nobody vanishes: its kernel answers for everybody.
             if !is_loopback(target) {
                 probe_silence(&socket).map_err(in_socket)?;
+            }
+            if traffic == Traffic::BegunStream {
+                // The handshake ends with the first bytes, not with an acknowledgement of its own before them (tcp(7)).
+                socket.set_tcp_quickack(false).map_err(in_socket)?;
             }
             if self.unpaced_loopback {
                 congestion::unpace(&socket, target);

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Socket, Type};
 
 use crate::addr::{ClientAddr, PeerAddr};
-use crate::transparent::{DialError, Dialer};
+use crate::transparent::{DialError, Dialer, Traffic};
 
 /// How long a server may take. Over loopback a millisecond is long, and a server on another host is not far.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -88,7 +88,12 @@ fn begin(dialer: &Dialer, attempt: &Attempt) -> Result<Socket, Outcome> {
     let client = client
         .transpose()
         .map_err(|error| Outcome::Failed(error.to_string()))?;
-    let socket = dialer.dial(kind, client, target);
+    let traffic = if kind == Type::STREAM {
+        Traffic::Stream
+    } else {
+        Traffic::Datagrams
+    };
+    let socket = dialer.dial(traffic, client, target);
     let socket = socket.map_err(|error| match error {
         DialError::Connect { error, .. } => failed(&error),
         error => Outcome::Failed(error.to_string()),

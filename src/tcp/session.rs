@@ -23,7 +23,7 @@ use crate::logging::Subject;
 use crate::panics;
 use crate::shard::admission::Refusal;
 use crate::shard::deadline::within;
-use crate::transparent::{DialError, Upstream};
+use crate::transparent::{DialError, Traffic, Upstream};
 
 /// Descriptors that are asked for before a connection is given up. Others may take them first.
 const ROOMS_MAX: usize = 8;
@@ -211,11 +211,16 @@ async fn dial(
     subject.set_target(target);
     tcp.destinations
         .permit(target, client, peer.ip().is_loopback())?;
+    let traffic = if rest.is_empty() {
+        Traffic::Stream
+    } else {
+        Traffic::BegunStream
+    };
     let Upstream {
         socket,
         port_replaced,
         other_ear: _,
-    } = connect(tcp, client, target).await?;
+    } = connect(tcp, traffic, client, target).await?;
     if let Some(error) = port_replaced {
         tcp.metrics.tcp.ports_replaced.increment();
         subject.failed(
@@ -286,6 +291,7 @@ async fn dial(
 /// Begins to connect to the server. If descriptors have run out, connections without a header give theirs.
 async fn connect(
     tcp: &Tcp,
+    traffic: Traffic,
     client: Option<ClientAddr>,
     target: SocketAddr,
 ) -> Result<Upstream, DialError> {
@@ -293,7 +299,7 @@ async fn connect(
         tcp.late_resets.yield_to(client.addr());
     }
     for _ in 0..ROOMS_MAX {
-        match tcp.dialer.connect(client, target) {
+        match tcp.dialer.dial(traffic, client, target) {
             Err(error) if error.is_out_of_descriptors() => {
                 if !tcp.lobby.make_room() {
                     return Err(error);
@@ -303,7 +309,7 @@ async fn connect(
             result => return result,
         }
     }
-    tcp.dialer.connect(client, target)
+    tcp.dialer.dial(traffic, client, target)
 }
 
 // === impl SessionError ===

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use super::CLIENT;
-use crate::harness::{Balancer, Header, Proxy, TcpServer, open};
-use crate::namespace::{TestResult, add_address, isolated};
+use crate::harness::{Balancer, Connection, Header, Proxy, TcpServer, open};
+use crate::namespace::{TestResult, add_address, isolated, run};
 
 #[test]
 fn a_server_that_is_down_refuses_and_one_that_is_back_serves() -> TestResult {
@@ -69,6 +69,49 @@ fn a_server_that_does_not_answer_is_given_up() -> TestResult {
                 line["error"],
                 format!("no answer from {addr} within 0.3 s").as_str()
             );
+        }
+        Ok(())
+    })
+}
+
+/// How many segments have come to this end, and how many of them with bytes (ss(8)).
+fn segments(end: &Connection) -> TestResult<[u32; 2]> {
+    let (local, peer) = (end.local()?, end.peer()?);
+    let told = run(&format!("ss -tinOH src '{local}' dst '{peer}'"))?;
+    let count = |name: &str| {
+        let told = told.split_whitespace();
+        let count = told.filter_map(|field| field.strip_prefix(name)).next();
+        // What is 0 is not told.
+        count.map_or(Ok(0), str::parse)
+    };
+    Ok([count("segs_in:")?, count("data_segs_in:")?])
+}
+
+#[test]
+fn first_bytes_end_the_handshake_and_nobody_waits_for_them() -> TestResult {
+    isolated(|| {
+        let (server, server_v6) = (TcpServer::bind("127.0.0.1")?, TcpServer::bind("::1")?);
+        let proxy = Proxy::tcp(server.addr()?).and(server_v6.addr()?).start()?;
+        for (server, header) in [
+            (&server, Header::of("192.0.2.1:4000")?),
+            (&server_v6, Header::of("[2001:db8::1]:4000")?),
+            (&server, Header::v2_local()?),
+        ] {
+            let silent = Balancer::default().connect(&proxy, &header)?;
+            let session = server.accept()?;
+            let [handshake, with_bytes] = segments(&session)?;
+            assert_eq!(with_bytes, 0, "{header:?}");
+            silent.expect_talk(&session)?;
+            session.reset()?;
+            silent.expect_reset()?;
+
+            let speaking = Balancer::default().connect(&proxy, &header.then(b"hello"))?;
+            let session = server.accept()?;
+            session.expect(b"hello")?;
+            assert_eq!(segments(&session)?, [handshake, 1]);
+            speaking.expect_talk(&session)?;
+            session.reset()?;
+            speaking.expect_reset()?;
         }
         Ok(())
     })

@@ -7,14 +7,15 @@ use socket2::Socket;
 
 use super::CLIENT;
 use crate::harness::{Balancer, Header, Proxy, TcpServer, open};
-use crate::namespace::{TestResult, isolated, run};
+use crate::namespace::{TestResult, add_address, isolated, run};
 
 const CLIENT_V6: &str = "[2001:db8::1]:4000";
 
 #[test]
 fn small_messages_are_not_delayed_and_vanished_peers_are_noticed_on_both_sides() -> TestResult {
     isolated(|| {
-        run("ip addr add 192.0.2.10 dev lo && ip addr add 2001:db8::10 dev lo nodad")?;
+        add_address("192.0.2.10")?;
+        add_address("2001:db8::10")?;
         // Nobody vanishes on loopback.
         for (server_v4, server_v6, probed) in [
             ("192.0.2.10", "2001:db8::10", true),
