@@ -111,7 +111,7 @@ async fn coordinate(
     });
     vigil::keep_turning();
 
-    let panicked = readiness.watch_input(panics::alarm()?)?;
+    let panicked = readiness.watch(panics::alarm()?)?;
     // First of all, so that a signal during the start does not leave routes behind.
     let signals = Signals::new(&readiness)?;
     let (mut lists, initial_lists) = ListFiles::open(config, &readiness)?;

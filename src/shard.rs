@@ -202,7 +202,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
         for socket in tcp {
             tcp_listeners.push(TcpListener {
                 frontend: Rc::clone(&frontend),
-                socket: readiness.watch_input(socket).map_err(ShardError::Watch)?,
+                socket: readiness.watch(socket).map_err(ShardError::Watch)?,
             });
         }
         let udp = udp.into_iter();
@@ -284,9 +284,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
         let udp = Udp::new(settings, udp_sockets).map_err(ShardError::Watch)?;
         serving_udp = Some(glommio::spawn_local(udp.run()));
     }
-    let bell = readiness
-        .watch_input(blueprint.bell)
-        .map_err(ShardError::Watch)?;
+    let bell = readiness.watch(blueprint.bell).map_err(ShardError::Watch)?;
     let heard = readiness.clone();
     glommio::spawn_local(async move {
         loop {

@@ -42,7 +42,7 @@ pub(super) fn open(readiness: &Readiness) -> io::Result<(Census, Questions)> {
     };
     let questions = Questions {
         questions: receiver,
-        bell: readiness.watch_input(far)?,
+        bell: readiness.watch(far)?,
     };
     Ok((census, questions))
 }

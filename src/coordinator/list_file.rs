@@ -194,7 +194,7 @@ impl ListFile {
     }
 
     fn watch_again(&mut self) {
-        let watch = watch(&self.path).and_then(|inotify| self.readiness.watch_input(inotify));
+        let watch = watch(&self.path).and_then(|inotify| self.readiness.watch(inotify));
         match watch {
             Ok(watch) => self.watch = Some(watch),
             Err(error) => {

@@ -311,7 +311,7 @@ impl Name {
 impl Lookup {
     fn start(host: &str, family: Family, readiness: &Readiness, keep: Keep) -> io::Result<Self> {
         let (near, far) = UnixStream::pair()?;
-        let over = readiness.watch_input(near)?;
+        let over = readiness.watch(near)?;
         let (sender, answer) = mpsc::channel();
         let host = host.to_owned();
         thread::Builder::new()

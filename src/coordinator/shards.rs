@@ -355,5 +355,5 @@ impl Shard {
 fn lifeline(readiness: &Readiness) -> io::Result<(Watched<UnixStream>, UnixStream)> {
     let (near, far) = UnixStream::pair()?;
     near.set_nonblocking(true)?;
-    Ok((readiness.watch_input(near)?, far))
+    Ok((readiness.watch(near)?, far))
 }

@@ -111,7 +111,7 @@ fn socket(readiness: &Readiness, signals: &[i32]) -> io::Result<Watched<UnixStre
     for &signal in signals {
         pipe::register(signal, writer.try_clone()?)?;
     }
-    readiness.watch_input(reader)
+    readiness.watch(reader)
 }
 
 async fn received(socket: &Watched<UnixStream>) {

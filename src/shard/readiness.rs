@@ -50,6 +50,12 @@ use crate::sys;
 /// Events taken from epoll at once.
 const EVENTS_MAX: usize = 256;
 
+/// What is waited for on every socket.
+const INPUT: epoll::EventFlags = epoll::EventFlags::IN
+    .union(epoll::EventFlags::RDHUP)
+    .union(epoll::EventFlags::PRI)
+    .union(epoll::EventFlags::ET);
+
 /// A shard's sockets and their readiness. Clones share the set.
 #[derive(Clone)]
 pub(crate) struct Readiness(Rc<Set>);
@@ -90,30 +96,17 @@ impl Readiness {
         })))
     }
 
-    /// Adds a socket, waited for by one task.
+    /// Adds a socket, waited for by one task: for input, and for room once there was none ([`Watched::filled`]). Otherwise
+    /// the room that every new socket has would be an event, and so would each datagram that leaves the send buffer.
     ///
     /// # Errors
     ///
     /// As `epoll_ctl(2)`: ENOMEM, ENOSPC (`fs.epoll.max_user_watches`).
     pub(crate) fn watch<T: AsFd>(&self, io: T) -> io::Result<Watched<T>> {
-        self.add(
-            io,
-            Wake::Task(Cell::new(None)),
-            epoll::EventFlags::IN | epoll::EventFlags::OUT,
-        )
+        self.add(io, Wake::Task(Cell::new(None)))
     }
 
-    /// Adds a socket of which one task waits for input only. For UDP: there, each datagram that leaves the send buffer
-    /// would otherwise be an event.
-    ///
-    /// # Errors
-    ///
-    /// As [`Readiness::watch`].
-    pub(crate) fn watch_input<T: AsFd>(&self, io: T) -> io::Result<Watched<T>> {
-        self.add(io, Wake::Task(Cell::new(None)), epoll::EventFlags::IN)
-    }
-
-    /// Adds a socket that shows up in `queue` as `id` when it becomes readable; input only, too.
+    /// Adds a socket that shows up in `queue` as `id` when it becomes readable.
     ///
     /// # Errors
     ///
@@ -130,20 +123,12 @@ impl Readiness {
                 queue: Rc::clone(queue),
                 id,
             },
-            epoll::EventFlags::IN,
         )
     }
 
-    fn add<T: AsFd>(
-        &self,
-        io: T,
-        wake: Wake,
-        interest: epoll::EventFlags,
-    ) -> io::Result<Watched<T>> {
+    fn add<T: AsFd>(&self, io: T, wake: Wake) -> io::Result<Watched<T>> {
         let slot = Rc::new(Slot::new(wake));
         let (index, data) = self.0.slots.borrow_mut().insert(Rc::clone(&slot));
-        let interest =
-            interest | epoll::EventFlags::RDHUP | epoll::EventFlags::PRI | epoll::EventFlags::ET;
         // Built first: its drop gives the slot back if the kernel refuses.
         let watched = Watched {
             io,
@@ -155,7 +140,7 @@ impl Readiness {
             &self.0.epoll,
             &watched.io,
             epoll::EventData::new_u64(data),
-            interest,
+            INPUT,
         )?;
         Ok(watched)
     }

@@ -252,6 +252,7 @@ async fn dial(
             Err(error) => return Err(failed(error.into())),
         }
     }
+    stream.filled();
     let answered = async {
         stream.writable().await;
         Ok(())

@@ -93,7 +93,7 @@ impl Offer {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match accept_with(door, flags) {
             Ok(socket) if is_trusted(&socket) => {
-                let newcomer = self.readiness.watch_input(socket).map(|socket| Newcomer {
+                let newcomer = self.readiness.watch(socket).map(|socket| Newcomer {
                     socket,
                     sent: Cell::new(0),
                 });
@@ -148,7 +148,7 @@ fn open_door(readiness: &Readiness) -> io::Result<Option<Watched<OwnedFd>>> {
         match bind(&socket, &address(slot)?) {
             Ok(()) => {
                 listen(&socket, 1)?;
-                return readiness.watch_input(socket).map(Some);
+                return readiness.watch(socket).map(Some);
             }
             Err(Errno::ADDRINUSE) => {}
             Err(error) => return Err(error.into()),

@@ -19,6 +19,8 @@ pub(super) struct Slots {
 pub(super) struct Slot {
     pub(super) readable: Cell<bool>,
     pub(super) writable: Cell<bool>,
+    /// Whether it is watched for room, too: from the first time on that there was none.
+    pub(super) waits_for_room: Cell<bool>,
     /// More than plain data may lie ahead (end of stream, error, urgent data): a short read does not mean empty.
     pub(super) exceptional: Cell<bool>,
     /// An error is pending, or both directions have ended.
@@ -44,9 +46,13 @@ impl Slots {
             // A process has at most 2^31 descriptors (fs.nr_open).
             (self.entries.len() - 1) as u32
         });
-        let entry = &mut self.entries[index as usize];
-        entry.1 = Some(slot);
-        (index, u64::from(entry.0) << 32 | u64::from(index))
+        self.entries[index as usize].1 = Some(slot);
+        (index, self.data(index))
+    }
+
+    /// The number by which epoll tells the slot of this index.
+    pub(super) fn data(&self, index: u32) -> u64 {
+        u64::from(self.entries[index as usize].0) << 32 | u64::from(index)
     }
 
     /// The slot of such a number, unless its owner is gone.
@@ -72,7 +78,8 @@ impl Slot {
     pub(super) fn new(wake: Wake) -> Self {
         Self {
             readable: Cell::new(false),
-            writable: Cell::new(false),
+            writable: Cell::new(true),
+            waits_for_room: Cell::new(false),
             exceptional: Cell::new(false),
             failed: Cell::new(false),
             wake,

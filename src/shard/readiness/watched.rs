@@ -12,8 +12,8 @@ use std::time::Duration;
 use rustix::event::epoll;
 use socket2::SockRef;
 
-use super::Readiness;
 use super::slot::{Slot, Wake};
+use super::{INPUT, Readiness};
 
 /// A socket in a readiness set. Dropping it takes it out of the set.
 pub(crate) struct Watched<T: AsFd> {
@@ -38,7 +38,7 @@ impl<T: AsFd> Watched<T> {
         self.slot.readable.get()
     }
 
-    /// Whether a write may find room. True after an event, until [`Watched::filled`].
+    /// Whether a write may find room. True until [`Watched::filled`], and after the next event.
     pub(crate) fn is_writable(&self) -> bool {
         self.slot.writable.get()
     }
@@ -59,9 +59,22 @@ impl<T: AsFd> Watched<T> {
         self.slot.readable.set(false);
     }
 
-    /// To be said when a write found no room: wait for the next event.
+    /// To be said when a write found no room, or before a connection is established: wait for the next event.
     pub(crate) fn filled(&self) {
         self.slot.writable.set(false);
+        if self.slot.waits_for_room.replace(true) {
+            return;
+        }
+        let data = self.set.0.slots.borrow().data(self.index);
+        let both = INPUT | epoll::EventFlags::OUT;
+        let modified = epoll::modify(
+            &self.set.0.epoll,
+            &self.io,
+            epoll::EventData::new_u64(data),
+            both,
+        );
+        // It is in the set, and changing what is waited for takes no memory (epoll_ctl(2)).
+        debug_assert!(modified.is_ok(), "{modified:?}");
     }
 
     /// Has the task of `cx` woken by the next event.
