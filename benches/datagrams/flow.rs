@@ -21,10 +21,11 @@ pub(crate) struct Flow {
     header_len: usize,
 }
 
-/// The clock that datagrams are stamped by, and room for one.
+/// The clock that datagrams are stamped by, room for some, and when those in it were sent.
 pub(crate) struct Stamps {
     start: Instant,
     buffer: Vec<u8>,
+    sent_at: Vec<Instant>,
 }
 
 // === impl Flow ===
@@ -68,34 +69,36 @@ impl Flow {
         outbox.send(&self.socket)
     }
 
-    /// When the datagram that comes back was sent; None while there is none.
+    /// When the datagrams that come back were sent: one, or some that the kernel hands over in one piece; none while there
+    /// are none.
     ///
     /// # Errors
     ///
-    /// It is not what was sent.
-    pub(crate) fn receive(&self, stamps: &mut Stamps) -> Result<Option<Instant>> {
+    /// They are not what was sent.
+    pub(crate) fn receive<'a>(&self, stamps: &'a mut Stamps) -> Result<&'a [Instant]> {
+        stamps.sent_at.clear();
         let length = match self.socket.recv(&mut stamps.buffer) {
             Ok(length) => length,
             // Refused: there was nobody yet to send to.
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionRefused => {
-                    return Ok(None);
-                }
+                ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::ConnectionRefused => 0,
                 _ => return Err(error.into()),
             },
         };
-        let payload = &stamps.buffer[..length];
         let sent = &self.datagram[self.header_len..];
-        let intact = length == sent.len()
-            && payload[8..STAMP] == self.number.to_be_bytes()
-            && payload[STAMP..] == sent[STAMP..];
-        if !intact {
-            return Err("a datagram came back changed, or to the wrong client".into());
+        for payload in stamps.buffer[..length].chunks(sent.len()) {
+            let intact = payload.len() == sent.len()
+                && payload[8..STAMP] == self.number.to_be_bytes()
+                && payload[STAMP..] == sent[STAMP..];
+            if !intact {
+                return Err("a datagram came back changed, or to the wrong client".into());
+            }
+            let mut nanoseconds = [0; 8];
+            nanoseconds.copy_from_slice(&payload[..8]);
+            let since_start = Duration::from_nanos(u64::from_be_bytes(nanoseconds));
+            stamps.sent_at.push(stamps.start + since_start);
         }
-        let mut nanoseconds = [0; 8];
-        nanoseconds.copy_from_slice(&payload[..8]);
-        let since_start = Duration::from_nanos(u64::from_be_bytes(nanoseconds));
-        Ok(Some(stamps.start + since_start))
+        Ok(&stamps.sent_at)
     }
 }
 
@@ -106,8 +109,8 @@ pub(crate) fn probe(via: &Via<'_>) -> Result {
     flow.socket.set_read_timeout(Some(LOST_AFTER))?;
     flow.send(&stamps, &mut Outbox::new(1), 1)?;
     match flow.receive(&mut stamps)? {
-        Some(_) => Ok(()),
-        None => Err("no answer".into()),
+        [] => Err("no answer".into()),
+        _ => Ok(()),
     }
 }
 
@@ -118,6 +121,7 @@ impl Stamps {
         Self {
             start: Instant::now(),
             buffer: vec![0; DATAGRAM_MAX],
+            sent_at: Vec::new(),
         }
     }
 }

@@ -44,7 +44,7 @@ fn exchange(flows: &mut [Flow], stamps: &mut Stamps) -> Result {
         }
         let mut silent = Vec::new();
         for flow in waiting {
-            if flow.receive(stamps)?.is_none() {
+            if flow.receive(stamps)?.is_empty() {
                 silent.push(flow);
             }
         }

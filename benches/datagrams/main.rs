@@ -82,6 +82,12 @@ const WORKLOADS: &[Workload<EchoServer>] = &[
         ..PLAIN
     },
     Workload {
+        name: "ugso4",
+        title: "as ugso, 4 flows",
+        run: |run| Windows::BULK.coalesced().run(run, 4),
+        ..PLAIN
+    },
+    Workload {
         name: "uidle",
         title: "memory of 10,000 flows",
         primary: Metric::MemoryEach,

@@ -24,7 +24,7 @@ pub(crate) fn run(run: &Run<'_, EchoServer>) -> Result<Samples> {
     let mut latencies = Latencies::default();
     let mut play = || -> Result {
         flow.send(&stamps, &mut outbox, 1)?;
-        if let Some(sent_at) = flow.receive(&mut stamps)? {
+        for sent_at in flow.receive(&mut stamps)? {
             latencies.add(sent_at.elapsed());
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::UdpGsoSegment;
+use nix::sys::socket::sockopt::{UdpGroSegment, UdpGsoSegment};
 
 use crate::flow::{Flow, LOST_AFTER, Stamps};
 use crate::harness::{Meter, Metric, Poll, Result, Run, Samples};
@@ -99,6 +99,7 @@ impl Windows {
                     UdpGsoSegment,
                     &i32::try_from(flow.datagram_len())?,
                 )?;
+                setsockopt(&flow.socket, UdpGroSegment, &true)?;
             }
             poll.add(&flow.socket, number, Poll::READABLE)?;
             windows.push(Window {
@@ -160,16 +161,25 @@ impl Load<'_> {
     /// Takes what came back on a flow.
     fn receive(&mut self, number: usize) -> Result {
         let window = &mut self.flows[number];
-        while let Some(sent_at) = window.flow.receive(&mut self.stamps)? {
+        loop {
+            let back = window.flow.receive(&mut self.stamps)?;
+            if back.is_empty() {
+                return Ok(());
+            }
             window.heard_at = Instant::now();
-            window.under_way = window.under_way.saturating_sub(1);
-            self.meter
-                .tally(|tally| tally.message(window.heard_at - sent_at));
-            if self.meter.began_at().is_some_and(|began| sent_at >= began) {
-                self.counts.answered += 1;
+            window.under_way = window.under_way.saturating_sub(back.len());
+            for &sent_at in back {
+                self.meter
+                    .tally(|tally| tally.message(window.heard_at - sent_at));
+                if self.meter.began_at().is_some_and(|began| sent_at >= began) {
+                    self.counts.answered += 1;
+                }
+            }
+            // Whether there is more need not be asked.
+            if window.under_way == 0 {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Sends until as many are under way as may be.
