@@ -127,6 +127,8 @@ pub(crate) struct Udp {
     /// The flows being served, of those that were ready.
     serving: VecDeque<FlowId>,
     at_work: AtWork,
+    /// Whether this turn some flow had several datagrams, which leave together.
+    some_merged: bool,
     /// How many flows the batch in the inbox may still begin.
     newcomers_left: usize,
     limits: Limits,
@@ -238,6 +240,7 @@ impl Udp {
             segments_downstream: SegmentLimit::ANY,
             serving: VecDeque::new(),
             at_work: AtWork::Nothing,
+            some_merged: false,
             newcomers_left: 0,
             limits: Limits::new(),
             draining: None,
@@ -268,8 +271,11 @@ impl Udp {
         self.heed_drain();
         self.count();
         self.cut();
-        // One alone is no crowd: the sender waits for its answer.
-        if self.forward() + self.reply() > 1 {
+        self.some_merged = false;
+        self.forward();
+        self.reply();
+        // Where each flow has one under way, its sender waits for the answer.
+        if self.some_merged {
             self.settings.readiness.give_way();
         }
         // Behind the replies: where everything has stood still for a while, there may be some of a flow that seems idle.

@@ -14,9 +14,8 @@ use super::{Admitted, Exit, Udp};
 use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing, Refused, Span};
 
 impl Udp {
-    /// Takes about one batch of datagrams off the listeners and sends each to the server from its client's address. Returns
-    /// how many calls or datagrams it was.
-    pub(super) fn forward(&mut self) -> usize {
+    /// Takes about one batch of datagrams off the listeners and sends each to the server from its client's address.
+    pub(super) fn forward(&mut self) {
         if self.is_interrupted() {
             self.forward_rest(Instant::now());
         }
@@ -27,7 +26,6 @@ impl Udp {
             // One without a datagram has cost a system call, too.
             received += self.forward_from(frontend).max(1);
         }
-        received
     }
 
     /// Forwards one batch of one listener, and puts it back if there may be more. Returns how many datagrams came.
@@ -159,6 +157,7 @@ impl Udp {
         while let Some(&Admitted { flow, .. }) = self.admitted.get(self.sent) {
             let rest = &self.admitted[self.sent..];
             let run = rest.iter().take_while(|it| it.flow == flow).count();
+            self.some_merged |= run > 1;
             let run = self.sent..self.sent + run;
             // What panics is not tried again.
             self.sent = run.end;

@@ -15,11 +15,10 @@ use crate::sys::mmsg::{BATCH_MAX, Outgoing, Refused};
 const REPLIES_MAX: usize = 32;
 
 impl Udp {
-    /// Fetches replies from the flows that have some and sends them in batches, whatever flow they are of. Returns of how
-    /// many flows.
-    pub(super) fn reply(&mut self) -> usize {
+    /// Fetches replies from the flows that have some and sends them in batches, whatever flow they are of.
+    pub(super) fn reply(&mut self) {
         if self.ready.is_empty() {
-            return 0;
+            return;
         }
         let now = Instant::now();
         let mut serving = std::mem::take(&mut self.serving);
@@ -45,10 +44,8 @@ impl Udp {
         }
         self.send_replies(through);
         self.at_work = AtWork::Nothing;
-        let served = serving.len();
         serving.clear();
         self.serving = serving;
-        served
     }
 
     /// Fetches replies of one flow into the places from `filled` on. Returns how many places are filled then.
@@ -74,6 +71,7 @@ impl Udp {
                     self.ready.push_back(id);
                 }
                 let filled_now = filled + received;
+                let fetched_before = self.fetched.len();
                 self.destinations.truncate(filled);
                 self.destinations.resize(filled_now, flow.state.reply_to);
                 for place in filled..filled_now {
@@ -82,6 +80,7 @@ impl Udp {
                         self.fetched.push(datagram);
                     }
                 }
+                self.some_merged |= self.fetched.len() - fetched_before > 1;
                 if let Some(header) = flow.state.spp {
                     self.reply_headers.truncate(filled);
                     self.reply_headers.resize(filled_now, header);
