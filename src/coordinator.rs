@@ -67,6 +67,7 @@ use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, NO_POOL, PREEMPT};
 use crate::systemd;
 use crate::transparent::{Dialer, congestion};
+use crate::udp::handover;
 
 /// Runs the proxy until a signal ends it, and everybody has left. It listens with the sockets it has inherited, and on all
 /// other addresses with its own. The sandbox is closed when it is ready.
@@ -175,6 +176,11 @@ async fn coordinate(
         placement.len()
     };
     let mut listeners = listeners.into_iter();
+    let mut handovers = if config.protocols.udp() && udp_shards > 1 {
+        handover::ends(udp_shards)?.into_iter()
+    } else {
+        Vec::new().into_iter()
+    };
     let limits = Limits::new(config.limits);
     let late_resets = Arc::default();
     let blueprint = |index: usize, ends: Ends, metrics| Blueprint {
@@ -198,6 +204,7 @@ async fn coordinate(
         flows_max: share(config.max_flows, udp_shards, index),
         udp_header: config.udp_header,
         shards: udp_shards,
+        handover: handovers.next(),
         metrics,
         access_log: noting.cloned(),
         keep: sandbox.keep_for_shard(),

@@ -91,9 +91,8 @@
 //! The kernel's own layers are nearly all that a datagram costs. So neighbours of one length and one destination go through
 //! them in one *piece* (udp(7), `UDP_SEGMENT`), and who receives them notices nothing; pieces that come in (`UDP_GRO`) are
 //! taken apart, as each datagram has its own header (`udp::segments`, `sys::mmsg`). A route that refuses pieces gets
-//! datagrams. Of several shards that are steered by client none asks for pieces at its listeners: the kernel steers a piece
-//! whole, by the first header in it, and a balancer with one socket for many clients would mix them. (One on this host that
-//! sends in pieces does so all the same; then a client has flows on several shards.)
+//! datagrams. The kernel steers a piece whole, by the first header in it; what it holds for other shards' clients, where a
+//! balancer has one socket for many, is handed over to these (`udp::handover`).
 //!
 //! # Limits
 //!
@@ -107,6 +106,7 @@
 //! | a TCP peer that answers no probe; that acknowledges nothing | 150 s; as the kernel says, or `--idle-timeout` |
 //! | pipes of a shard | 256, of which 64 are kept when idle, unless connections wait for descriptors |
 //! | UDP flows, and peers bound to clients | `--max-flows` each; never-answered ones go first, then those whose client has not spoken since |
+//! | what waits for a shard that another has received | 64 pieces, 4 MiB |
 //! | new flows of a batch while a listener's receive buffer is half full | 2 |
 //! | TCP connections | `--max-connections`; those without a header make room, further ones wait in the backlog |
 //! | connections and flows of a client, new ones a second | `--max-connections-per-client`, `--new-connections-per-second` |

@@ -33,6 +33,8 @@ pub(crate) struct Listener {
     pub(crate) frontend: Frontend,
     pub(crate) tcp: Vec<Arc<Socket>>,
     pub(crate) udp: Vec<Arc<Socket>>,
+    /// How many UDP sockets the address has, those of other shards included.
+    pub(crate) udp_group: u32,
 }
 
 /// The listening sockets of the whole process: those of one address together, in bind order. Whoever has them keeps them
@@ -104,6 +106,7 @@ pub(crate) fn bind_all(
                 },
                 tcp: tcp_of(&tcp, shard, shards),
                 udp: udp.iter().skip(shard).step_by(shards).cloned().collect(),
+                udp_group: udp.len() as u32,
             });
         }
         all.tcp.extend(tcp);
@@ -188,12 +191,7 @@ fn bind_group(
         if let [first, _, ..] = sockets.as_slice() {
             steer::attach(first, sockets.len() as u32, manner.header).map_err(failed)?;
         }
-        // A piece is steered whole, by its first header. From a balancer that has one socket for many clients it may hold
-        // those of other shards, unless these are chosen by peer. (What a sender on this host has joined is steered whole
-        // unasked. What comes from a network card the kernel joins only for sockets that ask.)
-        if sockets.len() == 1 || manner.header == UdpHeader::V2First {
-            sockets.iter().for_each(|socket| ask_for_pieces(socket));
-        }
+        sockets.iter().for_each(|socket| ask_for_pieces(socket));
     }
     Ok(sockets)
 }

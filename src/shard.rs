@@ -1,7 +1,7 @@
 //! One shard: a glommio executor, usually with a CPU of its own, with listeners, flows and connections of its own.
 //!
-//! Shards share nothing. The coordinator starts them, tells them of new lists and of servers that have moved over a channel each, and notices when one
-//! ends, which it only does when told to, or broken.
+//! Shards share nothing. The coordinator starts them, tells them of new lists and of servers that have moved over a channel
+//! each, and notices when one ends, which it only does when told to, or broken.
 
 pub(crate) mod admission;
 pub(crate) mod census;
@@ -50,7 +50,8 @@ use crate::tcp::pipes::PipePool;
 use crate::tcp::{self, AcceptLimits, LateResets, Lobby, PAGES_LEN, Tcp, TcpListener};
 use crate::transparent::Dialer;
 use crate::trust::Trust;
-use crate::udp::{Udp, UdpSettings};
+use crate::udp::handover::HandoverEnd;
+use crate::udp::{Udp, UdpSettings, UdpSocket};
 
 /// Entries of each of an executor's three rings. A shard has one poll and a few timers in them.
 const RING_DEPTH: usize = 64;
@@ -113,6 +114,8 @@ pub(crate) struct Blueprint {
     pub(crate) udp_header: UdpHeader,
     /// How many shards there are.
     pub(crate) shards: usize,
+    /// To what other shards' clients sent here.
+    pub(crate) handover: Option<HandoverEnd>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) access_log: Option<AccessLog>,
     /// The capabilities that its thread keeps.
@@ -197,7 +200,13 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
     let mut tcp_listeners = Vec::new();
     let mut udp_sockets = Vec::new();
     let mut roster = None;
-    for Listener { frontend, tcp, udp } in blueprint.listeners {
+    for Listener {
+        frontend,
+        tcp,
+        udp,
+        udp_group: group,
+    } in blueprint.listeners
+    {
         let frontend = Rc::new(ShardFrontend::from(frontend));
         for socket in tcp {
             tcp_listeners.push(TcpListener {
@@ -205,8 +214,11 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
                 socket: readiness.watch(socket).map_err(ShardError::Watch)?,
             });
         }
-        let udp = udp.into_iter();
-        udp_sockets.extend(udp.map(|socket| (Rc::clone(&frontend), socket)));
+        udp_sockets.extend(udp.into_iter().map(|socket| UdpSocket {
+            frontend: Rc::clone(&frontend),
+            socket,
+            group,
+        }));
         frontends.push(frontend);
     }
     let locality = Rc::new(match blueprint.cpu {
@@ -273,6 +285,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             flows_max: blueprint.flows_max,
             header: blueprint.udp_header,
             shards: blueprint.shards,
+            handover: blueprint.handover,
             close_after: blueprint.close_after,
             metrics: Arc::clone(&blueprint.metrics),
             access_log: blueprint.access_log.clone(),

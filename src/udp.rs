@@ -11,6 +11,7 @@ mod drain;
 mod end;
 pub mod flow;
 mod forward;
+pub(crate) mod handover;
 mod limits;
 mod losses;
 mod mishap;
@@ -40,6 +41,7 @@ use self::alarm::Alarm;
 use self::binding::Downstream;
 use self::count::Counting;
 use self::flow::{Flow, FlowId, FlowTable, FrontendId};
+use self::handover::{Handover, HandoverEnd};
 use self::limits::Limits;
 use self::losses::{Losses, QueueWatch};
 use self::mishap::AtWork;
@@ -80,9 +82,11 @@ pub(crate) struct UdpSettings {
     pub(crate) header: UdpHeader,
     /// How many shards there are.
     pub(crate) shards: usize,
+    /// To them, where clients belong to shards.
+    pub(crate) handover: Option<HandoverEnd>,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) access_log: Option<AccessLog>,
-    /// The shard's number, for the log.
+    /// The shard's number.
     pub(crate) listener: usize,
     /// Whether the kernel may redirect datagrams to the sockets (`--listen-transparent`).
     pub(crate) transparent: bool,
@@ -98,6 +102,7 @@ pub(crate) struct Udp {
     redirected: Redirected,
     /// Listeners with datagrams to fetch.
     arrived: Rc<ReadyQueue>,
+    handover: Option<Handover>,
     mode: Mode,
     flows: FlowTable<FlowState>,
     /// Flows with replies to fetch.
@@ -136,6 +141,14 @@ pub(crate) struct Udp {
     draining: Option<Draining>,
 }
 
+/// One of the sockets that a shard listens on.
+pub(crate) struct UdpSocket {
+    pub(crate) frontend: Rc<ShardFrontend>,
+    pub(crate) socket: Arc<Socket>,
+    /// How many the address has on all shards.
+    pub(crate) group: u32,
+}
+
 /// A frontend of a shard.
 struct UdpListener {
     frontend: Rc<ShardFrontend>,
@@ -143,6 +156,8 @@ struct UdpListener {
     /// How many flows send their replies from here.
     flows: usize,
     queue: QueueWatch,
+    /// How many sockets the address has on all shards.
+    group: u32,
 }
 
 /// The socket from which a frontend's replies leave.
@@ -193,10 +208,7 @@ impl Udp {
     /// # Errors
     ///
     /// As [`Readiness::watch`].
-    pub(crate) fn new(
-        settings: UdpSettings,
-        sockets: Vec<(Rc<ShardFrontend>, Arc<Socket>)>,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(mut settings: UdpSettings, sockets: Vec<UdpSocket>) -> io::Result<Self> {
         let (flows_max, close_after) = (settings.flows_max, settings.close_after);
         let flows = FlowTable::new(flows_max, close_after);
         let mode = Mode::new(settings.header, settings.trust, flows_max, close_after);
@@ -204,7 +216,12 @@ impl Udp {
         let arrived = Rc::default();
         let listeners = sockets.into_iter().zip(0..);
         let listeners = listeners
-            .map(|((frontend, socket), id)| {
+            .map(|(listening, id)| {
+                let UdpSocket {
+                    frontend,
+                    socket,
+                    group,
+                } = listening;
                 let queue = QueueWatch::new(&*socket);
                 let socket = settings.readiness.watch_queued(socket, &arrived, id)?;
                 Ok(UdpListener {
@@ -212,14 +229,20 @@ impl Udp {
                     exit: Exit::Listener(socket),
                     flows: 0,
                     queue,
+                    group,
                 })
             })
             .collect::<io::Result<_>>()?;
+        let handover = settings.handover.take();
+        let handover = handover
+            .map(|end| Handover::new(end, &settings.readiness))
+            .transpose()?;
         Ok(Self {
             settings,
             listeners,
             redirected: Redirected::new(),
             arrived,
+            handover,
             mode,
             flows,
             ready: Rc::default(),
@@ -273,6 +296,7 @@ impl Udp {
         self.cut();
         self.some_merged = false;
         self.forward();
+        self.take_over();
         self.reply();
         // Where each flow has one under way, its sender waits for the answer.
         if self.some_merged {
@@ -287,6 +311,7 @@ impl Udp {
     fn has_work(&self) -> bool {
         self.is_interrupted()
             || !self.arrived.is_empty()
+            || self.has_handed_over()
             || !self.ready.is_empty()
             || self.expiry.is_ringing()
             || self.purge.is_due(&self.settings.lists)
@@ -302,6 +327,9 @@ impl Udp {
                 return Poll::Ready(());
             }
             self.arrived.register(cx);
+            if let Some(handover) = &self.handover {
+                handover.register(cx);
+            }
             self.ready.register(cx);
             self.expiry.register(cx);
             self.purge.register(cx);

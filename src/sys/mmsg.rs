@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use self::inbox::Inbox;
 pub(crate) use self::outbox::{Outbox, Refused};
-pub(crate) use self::segments::Span;
+pub(crate) use self::segments::{Datagrams, Span};
 
 /// Datagrams of one system call, or pieces of several.
 pub(crate) const BATCH_MAX: usize = 64;

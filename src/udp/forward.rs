@@ -85,7 +85,7 @@ impl Udp {
         reply_to: Destination,
         now: Instant,
     ) -> Option<Known> {
-        self.at_work = AtWork::Datagram(downstream.frontend, datagram.place());
+        self.at_work = AtWork::Peer(downstream);
         let bytes = self.inbox.bytes(datagram);
         let Reading { speaker, former } = self.mode.read(bytes, downstream, now);
         let key = match &speaker {

@@ -57,6 +57,7 @@ impl Udp {
             |(listener, _)| matches!(&listener.exit, Exit::Listener(socket) if socket.is_readable()),
         );
         self.arrived.refill(arrived.map(|(_, id)| id));
+        self.look_again_at_handover();
         let is_ready = |&id: &FlowId| {
             let flow = self.flows.get(id);
             flow.is_some_and(|flow| flow.state.readable().is_some())

@@ -114,6 +114,7 @@ impl Udp {
                 _descriptor: descriptor,
             },
             flows: 0,
+            group: self.listeners[listener as usize].group,
         };
         let frontend = match unused {
             Some(id) => {

@@ -15,7 +15,7 @@ use super::binding::Downstream;
 use super::flow::{FlowId, FrontendId};
 use super::{Udp, reply_path};
 use crate::addr::PeerAddr;
-use crate::sys::mmsg::{Refused, Span};
+use crate::sys::mmsg::{Destination, Refused, Span};
 use crate::sys::sockopt::IntOption;
 
 /// How long datagrams may be that leave in one piece. Learned from refusals, for good.
@@ -64,6 +64,21 @@ impl Udp {
             (frontend, reply_to) = redirected;
         }
         let downstream = Downstream { peer, frontend };
+        if self.is_mixed(datagrams.clone(), frontend) {
+            self.admit_own(datagrams, downstream, reply_to, now);
+        } else {
+            self.admit_each(datagrams, downstream, reply_to, now);
+        }
+    }
+
+    /// Admits datagrams of one sender.
+    pub(super) fn admit_each(
+        &mut self,
+        datagrams: impl Iterator<Item = Span>,
+        downstream: Downstream,
+        reply_to: Destination,
+        now: Instant,
+    ) {
         let mut known: Option<Known> = None;
         for datagram in datagrams {
             // A sender of pieces has one header for all of one. The flow is still there: nothing has come between.

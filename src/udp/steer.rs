@@ -36,6 +36,33 @@ const SPP_MAGIC: u32 = 0x56EC;
 const SPP_CLIENT: u32 = 2;
 const SPP_PORT: u32 = 34;
 
+/// Where a header has the client: the words of its address, and its port.
+struct Client {
+    words: &'static [u32],
+    port: u32,
+}
+
+/// INET: source (4), destination (4), source port (2), …
+const CLIENT_V4: Client = Client {
+    words: &[ADDRESSES],
+    port: ADDRESSES + 8,
+};
+/// INET6: source (16), destination (16), source port (2), …
+const CLIENT_V6: Client = Client {
+    words: &[ADDRESSES, ADDRESSES + 4, ADDRESSES + 8, ADDRESSES + 12],
+    port: ADDRESSES + 32,
+};
+/// `::ffff:a.b.c.d` is the client a.b.c.d, and has to reach the same shard.
+const CLIENT_MAPPED: Client = Client {
+    words: &[ADDRESSES + 12],
+    port: ADDRESSES + 32,
+};
+/// IPv4 clients are v4-mapped in every header of Simple Proxy Protocol, so there is one way only to write a client.
+const CLIENT_SPP: Client = Client {
+    words: &[SPP_CLIENT, SPP_CLIENT + 4, SPP_CLIENT + 8, SPP_CLIENT + 12],
+    port: SPP_PORT,
+};
+
 /// What a v4-mapped source begins with (RFC 4291, section 2.5.5.2): three words and their places.
 const MAPPED: [(u32, u32); 3] = [(ADDRESSES, 0), (ADDRESSES + 4, 0), (ADDRESSES + 8, 0xFFFF)];
 
@@ -53,28 +80,58 @@ pub(crate) fn attach(socket: impl AsFd, shards: u32, header: UdpHeader) -> io::R
     }
 }
 
-/// IPv4 clients are v4-mapped in every header, so there is one way only to write a client.
+/// The place in its group of `members` sockets of the one that gets this datagram, if it is steered on its own: what the
+/// program would say of it.
+pub(super) fn member(datagram: &[u8], members: u32, header: UdpHeader) -> u32 {
+    let word = |at: u32| load(datagram, at).map(u32::from_be_bytes);
+    let client = match header {
+        UdpHeader::V2 => {
+            let [command, family] = load(datagram, COMMAND).unwrap_or_default();
+            let is_mapped = || MAPPED.iter().all(|&(at, value)| word(at) == Some(value));
+            match (u32::from(command), u32::from(family) & 0xF0) {
+                (PROXY, INET) => CLIENT_V4,
+                (PROXY, INET6) if is_mapped() => CLIENT_MAPPED,
+                (PROXY, INET6) => CLIENT_V6,
+                _ => return 0,
+            }
+        }
+        UdpHeader::Spp => match load(datagram, 0).map(u16::from_be_bytes) {
+            Some(magic) if u32::from(magic) == SPP_MAGIC => CLIENT_SPP,
+            _ => return 0,
+        },
+        // By peer.
+        UdpHeader::V2First => return 0,
+    };
+    let mut spread = 0;
+    for &at in client.words {
+        let Some(word) = word(at) else { return 0 };
+        spread = (spread ^ word).wrapping_mul(SPREAD);
+    }
+    let Some(port) = load(datagram, client.port).map(u16::from_be_bytes) else {
+        return 0;
+    };
+    ((spread ^ u32::from(port)).wrapping_mul(SPREAD) >> 16) % members
+}
+
+/// The bytes from a place on, if they are all there.
+fn load<const N: usize>(datagram: &[u8], at: u32) -> Option<[u8; N]> {
+    datagram.get(at as usize..)?.first_chunk().copied()
+}
+
 fn program_spp(shards: u32) -> Vec<Instruction> {
-    let client = [0, 4, 8, 12].map(|at| SPP_CLIENT + at);
     let mut program = vec![
         statement(BPF_LD | BPF_H | BPF_ABS, 0),
         jump(BPF_JMP | BPF_JEQ | BPF_K, SPP_MAGIC, 1, 0),
         statement(BPF_RET | BPF_K, 0),
     ];
-    program.extend(hash(&client, SPP_PORT, shards));
+    program.extend(hash(CLIENT_SPP, shards));
     program
 }
 
 fn program(shards: u32) -> Vec<Instruction> {
-    // INET: source (4), destination (4), source port (2), …; INET6: source (16), destination (16), source port (2), ….
-    let v4 = hash(&[ADDRESSES], ADDRESSES + 8, shards);
-    let v6 = hash(
-        &[ADDRESSES, ADDRESSES + 4, ADDRESSES + 8, ADDRESSES + 12],
-        ADDRESSES + 32,
-        shards,
-    );
-    // `::ffff:a.b.c.d` is the client a.b.c.d, and has to reach the same shard.
-    let mapped = hash(&[ADDRESSES + 12], ADDRESSES + 32, shards);
+    let v4 = hash(CLIENT_V4, shards);
+    let v6 = hash(CLIENT_V6, shards);
+    let mapped = hash(CLIENT_MAPPED, shards);
     let mut program = vec![
         statement(BPF_LD | BPF_B | BPF_ABS, COMMAND),
         jump(BPF_JMP | BPF_JEQ | BPF_K, PROXY, 1, 0),
@@ -98,9 +155,10 @@ fn program(shards: u32) -> Vec<Instruction> {
 }
 
 /// X = (… (word * SPREAD ^ word) * SPREAD …); returns its high half, modulo the number of shards.
-fn hash(words: &[u32], port: u32, shards: u32) -> Vec<Instruction> {
+fn hash(client: Client, shards: u32) -> Vec<Instruction> {
     let mut code = Vec::new();
-    let loads = words.iter().map(|&at| (BPF_W, at)).chain([(BPF_H, port)]);
+    let words = client.words.iter().map(|&at| (BPF_W, at));
+    let loads = words.chain([(BPF_H, client.port)]);
     for (i, (size, at)) in loads.enumerate() {
         code.push(statement(BPF_LD | size | BPF_ABS, at));
         if i > 0 {
@@ -181,10 +239,22 @@ mod tests {
         header
     }
 
-    /// Sends from a fresh socket (so the kernel's own choice would vary) and tells which member received.
+    /// Sends from a fresh socket (so the kernel's own choice would vary) and tells which member received, as we foretell.
     fn receiver(sockets: &[UdpSocket], to: SocketAddr, datagram: &[u8]) -> usize {
+        receiver_for(UdpHeader::V2, sockets, to, datagram)
+    }
+
+    fn receiver_for(
+        header: UdpHeader,
+        sockets: &[UdpSocket],
+        to: SocketAddr,
+        datagram: &[u8],
+    ) -> usize {
         let sender = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-        receiver_from(&sender, sockets, to, datagram)
+        let receiver = receiver_from(&sender, sockets, to, datagram);
+        let foretold = member(datagram, sockets.len() as u32, header);
+        assert_eq!(receiver, foretold as usize, "the kernel says otherwise");
+        receiver
     }
 
     fn receiver_from(
@@ -260,8 +330,12 @@ mod tests {
                     (6, Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)),
                 ] {
                     let header = header_spp(ip, 40_000 + n);
-                    let first = receiver(&sockets, to, &header);
-                    assert_eq!(receiver(&sockets, to, &header), first, "{ip} moved");
+                    let first = receiver_for(UdpHeader::Spp, &sockets, to, &header);
+                    assert_eq!(
+                        receiver_for(UdpHeader::Spp, &sockets, to, &header),
+                        first,
+                        "{ip} moved"
+                    );
                     *counts.entry((family, first)).or_insert(0) += 1;
                 }
             }
@@ -276,7 +350,7 @@ mod tests {
             &whole[..35],
             &header_v4([1, 2, 3, 4], 5),
         ] {
-            assert_eq!(receiver(&sockets, to, datagram), 0);
+            assert_eq!(receiver_for(UdpHeader::Spp, &sockets, to, datagram), 0);
         }
     }
 

@@ -178,6 +178,28 @@ impl Inbox {
         Datagrams::new(whole, segment_len)
     }
 
+    /// Puts a piece that came another way into this place, as far as there is room. Returns its datagrams, which are of this
+    /// length but for the last.
+    pub(crate) fn put(&mut self, place: usize, piece: &[u8], segment_len: usize) -> Datagrams {
+        let piece = &piece[..piece.len().min(DATAGRAM_MAX)];
+        let cells = &self.bytes[place * STRIDE..][..piece.len()];
+        // SAFETY: as in `bytes`: this value is borrowed mutably, so nobody has a slice of the cells, and the kernel writes
+        // during `receive` only. Both have the same length, and a piece cannot lie in cells that nobody has a slice of.
+        unsafe {
+            ptr::copy_nonoverlapping(
+                piece.as_ptr(),
+                cells.as_ptr().cast_mut().cast(),
+                piece.len(),
+            )
+        };
+        let whole = Span {
+            place: place as u32,
+            start: 0,
+            end: piece.len() as u32,
+        };
+        Datagrams::new(whole, Some(segment_len))
+    }
+
     /// What the kernel tells of what is in this place.
     fn messages(&self, place: usize) -> impl Iterator<Item = Message<'_>> {
         let len = self.headers[place].msg_hdr.msg_controllen;

@@ -104,3 +104,23 @@ fn the_largest_datagram_ends_before_the_next_buffer() {
     assert_eq!(bytes(0), Some(&largest[..]));
     assert_eq!(bytes(1), Some(&b"next"[..]));
 }
+
+#[test]
+fn what_is_put_is_read_and_so_is_what_the_kernel_writes_before_and_behind_it() {
+    let mut inbox = Inbox::with_addresses();
+    deliver(&mut inbox, 0, b"before", peer(1), local(1));
+    deliver(&mut inbox, 1, b"aside", peer(2), local(2));
+    let piece = b"onetwothree"[..8].to_vec();
+    let datagrams: Vec<_> = inbox.put(0, &piece, 3).collect();
+    let put: Vec<_> = datagrams.iter().map(|&it| inbox.bytes(it)).collect();
+    assert_eq!(put, [&b"one"[..], b"two", b"th"]);
+    let aside: Vec<_> = inbox.datagrams(1).map(|it| inbox.bytes(it)).collect();
+    assert_eq!(aside, [b"aside"]);
+    deliver(&mut inbox, 0, b"behind", peer(3), local(3));
+    let behind: Vec<_> = inbox.datagrams(0).map(|it| inbox.bytes(it)).collect();
+    assert_eq!(behind, [b"behind"]);
+    // No longer than any piece can be.
+    let long = vec![7; DATAGRAM_MAX + 1];
+    let lens: Vec<_> = inbox.put(0, &long, long.len()).map(Span::len).collect();
+    assert_eq!(lens, [DATAGRAM_MAX]);
+}

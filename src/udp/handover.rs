@@ -1,0 +1,310 @@
+//! Datagrams for clients of other shards.
+//!
+//! The kernel steers a piece whole, by the first header in it ([`steer`]). From a balancer that has one socket for many
+//! clients it may hold datagrams of other shards' clients. These shards take them over, and go on as if the kernel had brought
+//! them; otherwise a client would have flows on several shards, with sockets of one 4-tuple. It is rare, as neighbours in such
+//! a piece are of one length and of several clients, so a copy and a bell for each other shard cost little.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::task::Context;
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::Udp;
+use super::binding::Downstream;
+use super::flow::FrontendId;
+use super::mishap::AtWork;
+use super::steer;
+use crate::addr::{ListenAddr, PeerAddr};
+use crate::shard::readiness::{Readiness, ReadyQueue, Watched};
+use crate::sys::mmsg::{Datagrams, Destination, Span};
+
+/// Bundles that may wait for a shard: 4 MiB of datagrams. What is too much is lost, as with a receive buffer that is full.
+const WAITING_MAX: usize = 64;
+
+/// The place of the inbox that bundles are put in. It is free once a batch is forwarded.
+const PLACE: usize = 0;
+
+/// Datagrams of one piece for one shard, one behind the other.
+struct Bundle {
+    listen_addr: ListenAddr,
+    /// The peer, and where it wrote to.
+    reply_to: Destination,
+    bytes: Box<[u8]>,
+    /// The length of all datagrams but the last, which may be shorter.
+    segment_len: usize,
+}
+
+/// A shard's end of what leads from each shard to each, before the shard is there.
+pub(crate) struct HandoverEnd {
+    waiting: Receiver<Bundle>,
+    bell: Arc<OwnedFd>,
+    /// By their numbers.
+    shards: Arc<[Neighbour]>,
+}
+
+/// What leads to a shard.
+struct Neighbour {
+    waiting: SyncSender<Bundle>,
+    bell: Arc<OwnedFd>,
+}
+
+/// A shard's end, and the shard hears the bell.
+pub(super) struct Handover {
+    waiting: Receiver<Bundle>,
+    bell: Watched<Arc<OwnedFd>>,
+    rung: Rc<ReadyQueue>,
+    shards: Arc<[Neighbour]>,
+}
+
+/// An end for each of so many shards, in order.
+///
+/// # Errors
+///
+/// As `eventfd(2)`: out of descriptors.
+pub(crate) fn ends(shards: usize) -> io::Result<Vec<HandoverEnd>> {
+    let mut neighbours = Vec::with_capacity(shards);
+    let mut receivers = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let (sender, receiver) = sync_channel(WAITING_MAX);
+        neighbours.push(Neighbour {
+            waiting: sender,
+            bell: Arc::new(bell),
+        });
+        receivers.push(receiver);
+    }
+    let shards: Arc<[Neighbour]> = neighbours.into();
+    let ends = receivers.into_iter().zip(&*shards);
+    Ok(ends
+        .map(|(waiting, neighbour)| HandoverEnd {
+            waiting,
+            bell: Arc::clone(&neighbour.bell),
+            shards: Arc::clone(&shards),
+        })
+        .collect())
+}
+
+// === impl Neighbour ===
+
+impl Neighbour {
+    /// Whether there was room.
+    fn hand_over(&self, bundle: Bundle) -> bool {
+        match self.waiting.try_send(bundle) {
+            Ok(()) => {
+                // It fails if the shard has not heard the bell for 2^64 times.
+                let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+                true
+            }
+            // It has ended, and with it its flows, in the latter case.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+}
+
+// === impl Handover ===
+
+impl Handover {
+    /// # Errors
+    ///
+    /// As [`Readiness::watch`].
+    pub(super) fn new(end: HandoverEnd, readiness: &Readiness) -> io::Result<Self> {
+        let rung = Rc::default();
+        Ok(Self {
+            waiting: end.waiting,
+            bell: readiness.watch_queued(end.bell, &rung, 0)?,
+            rung,
+            shards: end.shards,
+        })
+    }
+
+    /// Has the task of `cx` woken when there is something to take over.
+    pub(super) fn register(&self, cx: &Context<'_>) {
+        self.rung.register(cx);
+    }
+
+    /// Whether there may be something to take over.
+    fn has_rung(&self) -> bool {
+        !self.rung.is_empty()
+    }
+
+    /// Has the shard look for more.
+    fn look_again(&self) {
+        self.rung.refill(std::iter::once(0));
+    }
+}
+
+// === impl Udp ===
+
+impl Udp {
+    /// Whether there may be something to take over.
+    pub(super) fn has_handed_over(&self) -> bool {
+        self.handover.as_ref().is_some_and(Handover::has_rung)
+    }
+
+    /// After a panic, which may have left bundles where they were.
+    pub(super) fn look_again_at_handover(&self) {
+        self.handover.iter().for_each(Handover::look_again);
+    }
+
+    /// Takes over what other shards have received for clients of this one.
+    pub(super) fn take_over(&mut self) {
+        let Some(handover) = &self.handover else {
+            return;
+        };
+        if handover.rung.pop().is_none() {
+            return;
+        }
+        // It stays readable, and each ring is an event of its own.
+        handover.bell.drained();
+        for _ in 0..WAITING_MAX {
+            let handover = self.handover.as_ref();
+            let Some(bundle) = handover.and_then(|it| it.waiting.try_recv().ok()) else {
+                return;
+            };
+            self.forward_bundle(&bundle);
+        }
+        self.look_again_at_handover();
+    }
+
+    fn forward_bundle(&mut self, bundle: &Bundle) {
+        let mut listeners = self.listeners.iter().zip(0..);
+        let frontend = listeners.find_map(|(listener, id)| {
+            (listener.frontend.listen == bundle.listen_addr).then_some(id)
+        });
+        let Some(frontend) = frontend else {
+            return;
+        };
+        let now = Instant::now();
+        let downstream = Downstream {
+            peer: PeerAddr::new(bundle.reply_to.to),
+            frontend,
+        };
+        self.look_at_queue(frontend, false, now);
+        let datagrams = self.inbox.put(PLACE, &bundle.bytes, bundle.segment_len);
+        self.admit_each(datagrams, downstream, bundle.reply_to, now);
+        self.send_admitted();
+        self.set_expiry(now);
+        self.at_work = AtWork::Nothing;
+    }
+
+    /// Whether datagrams of one piece are for clients of several shards.
+    pub(super) fn is_mixed(&self, mut datagrams: Datagrams, frontend: FrontendId) -> bool {
+        if self.handover.is_none() {
+            return false;
+        }
+        let Some(first) = datagrams.next() else {
+            return false;
+        };
+        let mut owners = datagrams.map(|datagram| self.owner(datagram, frontend));
+        let Some(second) = owners.next() else {
+            return false;
+        };
+        let owner = self.owner(first, frontend);
+        second != owner || owners.any(|other| other != owner)
+    }
+
+    /// Admits those datagrams of a piece that are this shard's, and hands over the others.
+    pub(super) fn admit_own(
+        &mut self,
+        datagrams: Datagrams,
+        downstream: Downstream,
+        reply_to: Destination,
+        now: Instant,
+    ) {
+        let mut owned: Vec<(usize, Span)> = datagrams
+            .map(|datagram| (self.owner(datagram, downstream.frontend), datagram))
+            .collect();
+        // Stable: a shard gets its own in order.
+        owned.sort_by_key(|&(owner, _)| owner);
+        for of_shard in owned.chunk_by(|(owner, _), (other, _)| owner == other) {
+            let (owner, _) = of_shard[0];
+            let datagrams = of_shard.iter().map(|&(_, datagram)| datagram);
+            if owner == self.settings.listener {
+                self.admit_each(datagrams, downstream, reply_to, now);
+            } else {
+                self.hand_over(owner, datagrams, downstream.frontend, reply_to);
+            }
+        }
+    }
+
+    fn hand_over(
+        &self,
+        shard: usize,
+        datagrams: impl Iterator<Item = Span> + Clone,
+        frontend: FrontendId,
+        reply_to: Destination,
+    ) {
+        let lens = datagrams.clone().map(Span::len);
+        let bytes: Vec<_> = datagrams.clone().map(|it| self.inbox.bytes(it)).collect();
+        let bundle = Bundle {
+            listen_addr: self.listeners[frontend as usize].frontend.listen,
+            reply_to,
+            bytes: bytes.concat().into(),
+            segment_len: lens.max().unwrap_or_default(),
+        };
+        let neighbour = self.handover.as_ref().and_then(|it| it.shards.get(shard));
+        if !neighbour.is_some_and(|it| it.hand_over(bundle)) {
+            let lost = &self.settings.metrics.udp.lost_upstream;
+            lost.add(datagrams.count() as u64);
+        }
+    }
+
+    /// The shard of a datagram's client.
+    fn owner(&self, datagram: Span, frontend: FrontendId) -> usize {
+        let group = self.listeners[frontend as usize].group;
+        let member = steer::member(self.inbox.bytes(datagram), group, self.settings.header);
+        // As the sockets of a group were dealt.
+        member as usize % self.settings.shards
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle() -> Bundle {
+        let loopback = ([127, 0, 0, 1], 9).into();
+        Bundle {
+            listen_addr: ListenAddr(loopback),
+            reply_to: Destination {
+                to: loopback,
+                from: None,
+            },
+            bytes: Box::default(),
+            segment_len: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_handed_over_waits_for_its_shard_and_rings_there_as_long_as_there_is_room() {
+        let ends = ends(3).expect("descriptors");
+        let [first, second, third] = &ends[..] else {
+            panic!("an end for each");
+        };
+        for _ in 0..WAITING_MAX {
+            assert!(first.shards[1].hand_over(bundle()));
+        }
+        assert!(!third.shards[1].hand_over(bundle()), "there is a limit");
+        assert_eq!(second.waiting.try_iter().count(), WAITING_MAX);
+        assert!(first.waiting.try_recv().is_err() && third.waiting.try_recv().is_err());
+        let mut rung = [0; 8];
+        rustix::io::read(&second.bell, &mut rung).expect("it has rung");
+        assert_eq!(u64::from_ne_bytes(rung), WAITING_MAX as u64);
+        for silent in [first, third] {
+            assert!(rustix::io::read(&silent.bell, &mut rung).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_handed_to_a_shard_that_has_ended_is_lost() {
+        let mut ends = ends(2).expect("descriptors");
+        drop(ends.pop());
+        assert!(!ends[0].shards[1].hand_over(bundle()));
+    }
+}
