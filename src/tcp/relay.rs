@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::io::ioctl_fionread;
 use socket2::SockRef;
 
 use super::half::{Half, Progress};
@@ -198,7 +199,15 @@ impl<'a> Relay<'a> {
             {
                 Some(Reason::ClientFailed(reset()))
             }
+            // … unless the client takes none of them before it has been heard, and there is nobody left to hear it.
+            (true, false) if self.server.closed && self.client.is_deadlocked(&self.to_client) => {
+                Some(Reason::ServerFailed(reset()))
+            }
             (false, true) if self.server.stream.has_failed() => Some(Reason::ServerFailed(reset())),
+            // The client's own end, with the server's passed on to it, would look like a failure, but is no error.
+            (false, true) if self.client.is_gone() && self.to_server.holds_bytes() => {
+                Some(Reason::ClientFailed(reset()))
+            }
             _ => None,
         }
     }
@@ -256,6 +265,17 @@ impl Side {
             closed: false,
             end_sent: false,
         }
+    }
+
+    /// Whether its connection was reset, or timed out.
+    fn is_gone(&self) -> bool {
+        self.closed || self.stream.is_broken()
+    }
+
+    /// Whether it has said something that nobody has read, and takes nothing of what it is sent: it may be writing, and
+    /// read only then.
+    fn is_deadlocked(&self, to_it: &Half) -> bool {
+        to_it.holds_bytes() && ioctl_fionread(&self.stream).is_ok_and(|unread| unread > 0)
     }
 
     fn pass_on_end(&mut self) {

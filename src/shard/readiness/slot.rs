@@ -25,6 +25,8 @@ pub(super) struct Slot {
     pub(super) exceptional: Cell<bool>,
     /// An error is pending, or both directions have ended.
     pub(super) failed: Cell<bool>,
+    /// An error is pending, or was.
+    pub(super) broken: Cell<bool>,
     pub(super) wake: Wake,
 }
 
@@ -82,6 +84,7 @@ impl Slot {
             waits_for_room: Cell::new(false),
             exceptional: Cell::new(false),
             failed: Cell::new(false),
+            broken: Cell::new(false),
             wake,
         }
     }
@@ -94,6 +97,9 @@ impl Slot {
         }
         if flags.intersects(E::HUP | E::ERR) {
             self.failed.set(true);
+        }
+        if flags.contains(E::ERR) {
+            self.broken.set(true);
         }
         let read = flags.intersects(E::IN | E::RDHUP | E::HUP | E::ERR | E::PRI);
         let was_readable = self.readable.replace(self.readable.get() || read);

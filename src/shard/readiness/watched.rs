@@ -54,6 +54,11 @@ impl<T: AsFd> Watched<T> {
         self.slot.failed.get()
     }
 
+    /// Whether the connection broke (epoll_ctl(2), EPOLLERR), which a read or a write has perhaps told already.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.slot.broken.get()
+    }
+
     /// To be said when a read found nothing (or less than asked for): wait for the next event.
     pub(crate) fn drained(&self) {
         self.slot.readable.set(false);

@@ -36,11 +36,27 @@ enum State {
     Flooding,
     /// The other one has.
     Flooded,
+    /// Both have, and neither reads before it has sent all.
+    Deadlocked,
+    /// The other one has finished, and the one that will reset has sent more than it takes.
+    FloodingLast,
 }
 
-use State::{Finished, Flooded, Flooding, Heard, Silent, Spliced, Talking};
+use State::{
+    Deadlocked, Finished, Flooded, Flooding, FloodingLast, Heard, Silent, Spliced, Talking,
+};
 
-const STATES: [State; 7] = [Silent, Talking, Spliced, Finished, Heard, Flooding, Flooded];
+const STATES: [State; 9] = [
+    Silent,
+    Talking,
+    Spliced,
+    Finished,
+    Heard,
+    Flooding,
+    Flooded,
+    Deadlocked,
+    FloodingLast,
+];
 
 /// Brings a connection there. Returns the end that will reset, which is the client's or the server's, and the other one.
 fn bring(
@@ -74,14 +90,26 @@ fn bring(
         }
         Flooding => flood(&[&resetting])?,
         Flooded => flood(&[&other])?,
+        Deadlocked => flood(&[&resetting, &other])?,
+        FloodingLast => {
+            other.finish()?;
+            resetting.expect_end()?;
+            flood(&[&resetting])?;
+        }
     }
     Ok((resetting, other))
 }
 
 /// The other end hears of it.
-fn expect_news(state: State, other: &Connection) -> TestResult {
+fn expect_news(state: State, other: &Connection, client_resets: bool) -> TestResult {
     other.stream().set_nonblocking(false)?;
-    if matches!(state, Silent | Talking | Spliced | Flooding) {
+    let reads_first = match state {
+        Silent | Talking | Spliced | Flooding => true,
+        // The server's last words are for the client, while a client that resets wants no more of it.
+        FloodingLast => !client_resets,
+        Finished | Heard | Flooded | Deadlocked => false,
+    };
+    if reads_first {
         return other.expect_reset_in_time();
     }
     // It reads no more, or cannot write: the socket fails by itself.
@@ -104,7 +132,7 @@ fn nothing_is_left_of_a_relay_that_is_reset_in_any_state_by_either_side() -> Tes
                     let ends = open(&proxy, &server, CLIENT)?;
                     let (resetting, other) = bring(state, ends, client_resets)?;
                     resetting.reset()?;
-                    expect_news(state, &other)?;
+                    expect_news(state, &other, client_resets)?;
                     drop(other);
                     proxy.wait_for_sockets(sockets)
                 };
@@ -260,7 +288,7 @@ fn a_drain_hears_of_resets_in_any_state() -> TestResult {
                 let ends = open(&proxy, &server, &format!("192.0.2.1:{port}"))?;
                 let (one, other) = bring(state, ends, client_resets)?;
                 resetting.push(one);
-                others.push((state, other));
+                others.push((state, other, client_resets));
             }
         }
         proxy.signal(Signal::TERM)?;
@@ -269,8 +297,8 @@ fn a_drain_hears_of_resets_in_any_state() -> TestResult {
         for one in waiting.into_iter().chain(resetting) {
             one.reset()?;
         }
-        for (state, other) in others {
-            expect_news(state, &other)?;
+        for (state, other, client_resets) in others {
+            expect_news(state, &other, client_resets)?;
         }
         let exit = proxy.exit()?;
         exit.expect_success()?;
