@@ -5,7 +5,7 @@
 
 mod broadcast;
 pub(crate) mod congestion;
-mod own_host;
+pub(crate) mod own_host;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -17,6 +17,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::Stream;
 use crate::limits::Descriptors;
+use crate::transparent::own_host::is_on_this_host;
 
 /// How long a question is answered. It comes as soon as the reset does, unless the server's host is busy.
 const LASTS: Duration = Duration::from_secs(1);
@@ -99,14 +100,14 @@ fn listen_beside(upstream: &Stream) -> io::Result<Option<(SocketAddr, Socket)>> 
     if !upstream.ip_transparent_v4()? {
         return Ok(None);
     }
+    // Others could connect to it there.
+    if is_on_this_host(client)? {
+        return Ok(None);
+    }
     let listener = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     // Both have to allow it.
     upstream.set_reuse_address(true)?;
     listener.set_reuse_address(true)?;
-    // Like this it can have addresses of this host only, and others could connect to it there.
-    if listener.bind(&SockAddr::from(client)).is_ok() {
-        return Ok(None);
-    }
     listener.set_ip_transparent_v4(true)?;
     listener.bind(&SockAddr::from(client))?;
     // The reset takes the way that the connection took.

@@ -26,18 +26,33 @@ pub(super) fn answers_from(client: SocketAddr) -> io::Result<Option<IpAddr>> {
         let probe = &mut probes[usize::from(client.is_ipv6())];
         let probe = match probe {
             Some(probe) => probe,
-            None => probe.insert(Socket::new(
-                Domain::for_address(client),
-                Type::DGRAM.nonblocking(),
-                None,
-            )?),
+            None => probe.insert(open(client)?),
         };
-        // Elsewhere, then: there is no route, or no port to ask from.
-        let chosen = connect(&*probe, &client).ok().and_then(|()| chosen(probe));
+        let from = ask(probe, client);
         // Otherwise it would keep the address that was chosen this time, and a port from all clients that have it.
         connect_unspec(&*probe)?;
-        Ok(chosen.filter(|&from| from == client.ip() || client.ip().is_loopback()))
+        Ok(from)
     })
+}
+
+/// Whether an address is this host's. For those who ask rarely: nothing is kept for the next time.
+///
+/// # Errors
+///
+/// As `socket(2)`: EMFILE, EAFNOSUPPORT.
+pub(crate) fn is_on_this_host(addr: SocketAddr) -> io::Result<bool> {
+    Ok(ask(&open(addr)?, addr).is_some())
+}
+
+fn open(client: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(client), Type::DGRAM.nonblocking(), None)
+}
+
+/// As [`answers_from`]. The probe is left connected.
+fn ask(probe: &Socket, client: SocketAddr) -> Option<IpAddr> {
+    // Elsewhere, then: there is no route, or no port to ask from.
+    connect(probe, &client).ok()?;
+    chosen(probe).filter(|&from| from == client.ip() || client.ip().is_loopback())
 }
 
 /// The source address that the kernel has chosen for a connected socket.
@@ -65,6 +80,8 @@ mod tests {
             let client = client.parse().expect("an address");
             let from = from.map(|from| from.parse().expect("an address"));
             assert_eq!(answers_from(client).expect("a socket"), from, "{client}");
+            let is_here = is_on_this_host(client).expect("a socket");
+            assert_eq!(is_here, from.is_some(), "{client}");
         }
     }
 }

@@ -190,6 +190,15 @@ fn one_behind_bytes_that_were_lost_is_heard() -> TestResult {
     isolated_with(&[NFT], || expect_reset_behind_a_loss(CLIENT, "127.0.0.1"))
 }
 
+/// On hosts that serve addresses which come and go (keepalived), every address can be bound, and is not this host's for that.
+#[test]
+fn one_behind_bytes_that_were_lost_is_heard_where_all_addresses_can_be_bound() -> TestResult {
+    isolated_with(&[NFT], || {
+        run("echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind")?;
+        expect_reset_behind_a_loss(CLIENT, "127.0.0.1")
+    })
+}
+
 /// The kernel answers for addresses of this host by itself, and we do not listen there.
 #[test]
 fn one_of_this_hosts_is_heard_as_it_is() -> TestResult {
