@@ -66,6 +66,7 @@ use crate::shard::locality::Locality;
 use crate::shard::readiness::Readiness;
 use crate::shard::{Blueprint, NO_POOL, PREEMPT};
 use crate::systemd;
+use crate::tcp::Lobbies;
 use crate::transparent::{Dialer, congestion};
 use crate::udp::handover;
 
@@ -181,6 +182,7 @@ async fn coordinate(
     } else {
         Vec::new().into_iter()
     };
+    let lobbies = Lobbies::open(placement.len())?;
     let limits = Limits::new(config.limits);
     let late_resets = Arc::default();
     let blueprint = |index: usize, ends: Ends, metrics| Blueprint {
@@ -191,6 +193,7 @@ async fn coordinate(
         listen_transparent: config.listen_transparent,
         dialer: dialer.clone(),
         late_resets: Arc::clone(&late_resets),
+        lobby: lobbies.end(index),
         lists: initial_lists.clone(),
         dynamic_destination: config.dynamic_destination,
         admin: admin_addr,

@@ -20,9 +20,9 @@ const KERNEL_MIN: (u32, u32) = (5, 8);
 /// Descriptors that the process has open when it is ready, with some to spare: logs, coordinator, lists, routes …
 const DESCRIPTORS_PROCESS: u64 = 32;
 
-/// … and those of a shard beside its listening sockets: three rings, epoll, two of
+/// … and those of a shard beside its listening sockets: three rings, epoll, four of
 /// eventfd, lifelines.
-const DESCRIPTORS_SHARD: u64 = 11;
+const DESCRIPTORS_SHARD: u64 = 13;
 
 /// Of the admin endpoint: its listener, twice, what its executor waits with, the way to the coordinator, a look at
 /// `/proc`, and its connections (`admin::CONNECTIONS_MAX`).

@@ -47,7 +47,7 @@ use crate::metrics::ShardMetrics;
 use crate::sandbox::Keep;
 use crate::subnets::SubnetSet;
 use crate::tcp::pipes::PipePool;
-use crate::tcp::{self, AcceptLimits, LateResets, Lobby, PAGES_LEN, Tcp, TcpListener};
+use crate::tcp::{self, AcceptLimits, LateResets, Lobby, LobbyEnd, PAGES_LEN, Tcp, TcpListener};
 use crate::transparent::Dialer;
 use crate::trust::Trust;
 use crate::udp::handover::HandoverEnd;
@@ -95,6 +95,8 @@ pub(crate) struct Blueprint {
     pub(crate) listen_transparent: bool,
     pub(crate) dialer: Dialer,
     pub(crate) late_resets: Arc<LateResets>,
+    /// To those of the other shards.
+    pub(crate) lobby: LobbyEnd,
     pub(crate) lists: InitialLists,
     /// Whether headers choose the target (`--dynamic-destination`).
     pub(crate) dynamic_destination: bool,
@@ -240,7 +242,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             destinations: Rc::clone(&destinations),
             trust: blueprint.trust,
             places: limits.places,
-            lobby: Lobby::default(),
+            lobby: Lobby::new(blueprint.lobby),
             late_resets: Arc::clone(&blueprint.late_resets),
             admission: Rc::new(Admission::new(
                 Rc::clone(&lists),
@@ -259,6 +261,10 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
             transparent: blueprint.listen_transparent,
             limits: AcceptLimits::new(),
         });
+        let asked = readiness
+            .watch(tcp.lobby.end.bell())
+            .map_err(ShardError::Watch)?;
+        glommio::spawn_local(tcp::give_room(Rc::clone(&tcp), asked)).detach();
         for listener in tcp_listeners.into_iter().map(Rc::new) {
             let accept = tcp::accept(Rc::clone(&tcp), Rc::clone(&listener), gate.clone());
             acceptors.push(Acceptor {

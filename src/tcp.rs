@@ -23,7 +23,7 @@ use rustix::net::{SocketFlags, acceptfrom_with, getsockname};
 use socket2::Socket;
 
 pub(crate) use self::late_reset::LateResets;
-pub(crate) use self::lobby::Lobby;
+pub(crate) use self::lobby::{Lobbies, Lobby, LobbyEnd};
 use self::pipes::PipePool;
 use crate::access_log::AccessLog;
 use crate::addr::{ListenAddr, PeerAddr, ShardFrontend};
@@ -121,6 +121,7 @@ pub(crate) async fn accept(tcp: Rc<Tcp>, listener: Rc<TcpListener>, gate: Gate) 
                     tcp.limits.paused.warn(tcp.listener, message, &error);
                 }
                 if !tcp.lobby.make_room() {
+                    tcp.lobby.end.ask_for_descriptors();
                     tcp.readiness.rest(ACCEPT_PAUSE).await;
                 }
             }
@@ -132,6 +133,7 @@ pub(crate) async fn accept(tcp: Rc<Tcp>, listener: Rc<TcpListener>, gate: Gate) 
                     tcp.readiness.pause().await;
                     continue;
                 }
+                tcp.lobby.end.ask_for_room();
                 tcp.metrics.tcp.full_pauses.increment();
                 let message = "connections wait for others to end";
                 let error = io::Error::other("--max-connections is reached");
@@ -152,6 +154,22 @@ pub(crate) async fn accept_rest(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Ga
             return;
         }
         tcp.readiness.pause().await;
+    }
+}
+
+/// Gives other shards, whenever they ring the bell, what is worth less than a connection with a header.
+pub(crate) async fn give_room(tcp: Rc<Tcp>, bell: Watched<Arc<OwnedFd>>) {
+    loop {
+        bell.readable().await;
+        // It stays readable, and each ring is an event of its own.
+        bell.drained();
+        let wanted = tcp.lobby.end.wanted();
+        if wanted.descriptors {
+            tcp.pipes.close_spare();
+        }
+        if wanted.room {
+            tcp.lobby.make_room();
+        }
     }
 }
 

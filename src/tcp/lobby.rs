@@ -1,6 +1,8 @@
 //! Connections that have not sent their header yet. Where there is no room for others they go first, the oldest of them
 //! before the rest: one that is meant well sends its header at once, and whoever opens connections to fill all places
-//! displaces his own.
+//! displaces his own. Those of other shards have to do where a shard has none itself.
+
+mod neighbours;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,12 +12,15 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::neighbours::{Lobbies, LobbyEnd};
+
 /// How long a connection is left alone: its header may be a segment behind.
 const GRACE: Duration = Duration::from_millis(10);
 
 /// Those of a shard, in the order they came.
-#[derive(Default)]
 pub(crate) struct Lobby {
+    /// To those of the other shards.
+    pub(crate) end: LobbyEnd,
     waiting: RefCell<BTreeMap<u64, Rc<Seat>>>,
     next: Cell<u64>,
 }
@@ -36,6 +41,14 @@ struct Guest<'a> {
 // === impl Lobby ===
 
 impl Lobby {
+    pub(crate) fn new(end: LobbyEnd) -> Self {
+        Self {
+            end,
+            waiting: RefCell::default(),
+            next: Cell::new(0),
+        }
+    }
+
     /// Waits for `future`; None if it had to go. It costs nothing if there is nothing to wait for.
     pub(super) async fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
@@ -64,6 +77,7 @@ impl Lobby {
             return false;
         }
         let seat = oldest.remove();
+        self.end.set_guests(waiting.len());
         seat.is_wanted.set(true);
         if let Some(waker) = seat.waker.take() {
             waker.wake();
@@ -81,6 +95,7 @@ impl Lobby {
         });
         let mut waiting = self.waiting.borrow_mut();
         waiting.insert(number, Rc::clone(&seat));
+        self.end.set_guests(waiting.len());
         Guest {
             lobby: self,
             number,
@@ -93,6 +108,8 @@ impl Lobby {
 
 impl Drop for Guest<'_> {
     fn drop(&mut self) {
-        self.lobby.waiting.borrow_mut().remove(&self.number);
+        let mut waiting = self.lobby.waiting.borrow_mut();
+        waiting.remove(&self.number);
+        self.lobby.end.set_guests(waiting.len());
     }
 }

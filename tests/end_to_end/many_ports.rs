@@ -243,7 +243,7 @@ fn too_many_ports_for_the_limit_of_open_files_are_told() -> TestResult {
         };
         start("127.0.0.1:2000-2099")?.expect_failure(&[
             "only 300 files may be open (RLIMIT_NOFILE)",
-            "2 listeners need 480",
+            "2 listeners need 484",
         ])
     })
 }

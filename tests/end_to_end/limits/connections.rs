@@ -97,6 +97,40 @@ fn connections_without_a_header_make_room() -> TestResult {
     })
 }
 
+/// Wherever they are: which listener a connection comes to is chance, and the place or descriptor is the process's.
+#[test]
+fn connections_without_a_header_make_room_for_those_of_other_listeners() -> TestResult {
+    isolated(|| {
+        let server = TcpServer::echo("127.0.0.1")?;
+        // Of one connection, and of descriptors for one.
+        let one: [(&[&str], &[&str]); 2] = [
+            (&[], &["--max-connections", "1"]),
+            (&["prlimit", "--nofile=127:127"], &[]),
+        ];
+        for (wrapper, args) in one {
+            let proxy = Proxy::tcp(server)
+                .under(wrapper)
+                .args(["--listeners", "2", "--header-timeout", "300"])
+                .args(["--admin", "127.0.0.1:0"])
+                .args(args)
+                .start()?;
+            let admin = proxy.admin()?;
+            let wait_for_open = |count| admin.wait_for_metric("glommproxy_connections_open", count);
+            // By chance all these pairs meet at one listener, once in 65,536 runs.
+            for n in 1..=16 {
+                wait_for_open("0")?;
+                let silent = Balancer::default().connect(&proxy, &Header::none())?;
+                wait_for_open("1")?;
+                let connection = begin(&proxy, n)?;
+                connection.expect(b"hello")?;
+                silent.expect_over()?;
+            }
+            proxy.stop()?.expect_success()?;
+        }
+        Ok(())
+    })
+}
+
 /// A flood of silent connections, and somebody who means it.
 #[test]
 fn a_flood_without_headers_keeps_nobody_out() -> TestResult {
