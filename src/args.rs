@@ -11,10 +11,12 @@ pub(crate) mod go_syntax;
 mod normalise;
 mod quoted;
 mod subcommand;
+mod variables;
 
 pub use error::ArgsError;
 pub use quoted::Quoted;
 pub use subcommand::{CheckArgs, TopArgs};
+pub use variables::{UnknownVariable, unknown_variables};
 
 use argh::FromArgs;
 use normalise::{Normalised, Settings};
@@ -269,11 +271,18 @@ pub fn read(
     if let Some(subcommand) = words.peek().and_then(|word| Subcommand::named(word)) {
         return subcommand.read(words.skip(1), variable);
     }
+    match words.peek().map(String::as_str) {
+        Some("help") => return Ok(Request::Print(help_text())),
+        Some("version") => return Ok(Request::Print(VERSION_TEXT.to_owned())),
+        Some(word) if !word.starts_with('-') => Subcommand::refuse_misspelt(word)?,
+        _ => {}
+    }
     let mut settings = match normalise::arguments(words, &[])? {
         Normalised::Run(settings) => settings,
         Normalised::Help => return Ok(Request::Print(help_text())),
         Normalised::Version => return Ok(Request::Print(VERSION_TEXT.to_owned())),
     };
+    Subcommand::refuse_misplaced(&settings.ignored)?;
     normalise::environment(&mut settings, &[], variable)?;
     CommandLine::try_from(settings).map(|line| Request::Run(Box::new(line)))
 }

@@ -4,6 +4,7 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use glommproxy::args::{self, UnknownVariable};
 use glommproxy::config::{self, Config, Startup};
 use glommproxy::coordinator::Inherited;
 use glommproxy::sandbox::Sandbox;
@@ -41,6 +42,9 @@ fn run(config: &Config, sockets: Inherited) -> ExitCode {
     if !config.ignored.is_empty() {
         tracing::warn!(words = ?config.ignored, "these words mean nothing, here as in go-mmproxy");
     }
+    for UnknownVariable { name, advice } in unknown_variables() {
+        tracing::warn!(variable = %name, "this variable means nothing: {advice}");
+    }
     let result = coordinator::run(config, sockets, sandbox);
     drop(log);
     match result {
@@ -50,6 +54,9 @@ fn run(config: &Config, sockets: Inherited) -> ExitCode {
 }
 
 fn look(config: &Config, json: bool) -> ExitCode {
+    for UnknownVariable { name, advice } in unknown_variables() {
+        let _ = writeln!(io::stderr(), "the variable {name} means nothing: {advice}");
+    }
     let report = check::look(config);
     let printed = print(&if json { report.json() } else { report.text() });
     if report.ok() {
@@ -57,6 +64,11 @@ fn look(config: &Config, json: bool) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Variables that were meant for us, perhaps.
+fn unknown_variables() -> Vec<UnknownVariable> {
+    args::unknown_variables(env::vars_os().map(|(name, _)| name))
 }
 
 fn show() -> ExitCode {

@@ -330,11 +330,19 @@ fn subcommands_explain_themselves() {
     }
 }
 
-/// To go-mmproxy, and so to us, a word means nothing; the first one alone may be a subcommand.
+/// To go-mmproxy, and so to us, a word means nothing; but one of ours in a place where it does nothing is a mistake.
 #[test]
 fn a_subcommand_is_the_first_word_or_none() {
-    let line = refused(glommproxy().args(["-p", "icmp", "check"]));
+    let line = refused(glommproxy().args(["-p", "icmp", "word"]));
     assert!(line.starts_with("glommproxy: -p \"icmp\""), "{line}");
+    let line = refused(glommproxy().args(["-p", "icmp", "check"]));
+    let wanted = "glommproxy: check must be the first word";
+    assert!(line.starts_with(wanted), "{line}");
+    let line = refused(glommproxy().args(["chekc", "-p", "icmp"]));
+    assert!(line.contains("\"chekc\" ends the flags"), "{line}");
+    let line = refused(glommproxy().args(["chek", "-p", "icmp"]));
+    let wanted = "glommproxy: there is no command \"chek\": did you mean check?";
+    assert_eq!(line, wanted);
     let line = refused(glommproxy().args(["check", "-p", "icmp"]));
     assert!(line.starts_with("glommproxy: -p \"icmp\""), "{line}");
     let line = refused(glommproxy().args(["-q", "check", "--json"]));

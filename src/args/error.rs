@@ -67,6 +67,20 @@ pub enum ArgsError {
         /// The first flag behind it.
         flag: Quoted,
     },
+    /// The first word is nearly a subcommand.
+    #[error("there is no command {word}: did you mean {meant}?")]
+    NoSubcommand {
+        /// The word.
+        word: Quoted,
+        /// The subcommand.
+        meant: &'static str,
+    },
+    /// A subcommand stands behind flags or other words.
+    #[error("{word} must be the first word: glommproxy {word}, and the flags behind it")]
+    SubcommandNotFirst {
+        /// The subcommand.
+        word: String,
+    },
     /// `check --live` was not told whom to ask.
     #[error(
         "{origin} asks the admin address of the running proxy: name it with --admin ADDR or GLOMMPROXY_ADMIN"

@@ -1,5 +1,8 @@
 //! The table of all flags: their spellings and whether a value follows. Defaults and limits are the configuration's.
 
+/// What the variables of the environment begin with that stand in for flags.
+pub(super) const PREFIX: &str = "GLOMMPROXY_";
+
 /// A flag and what may follow it.
 #[derive(Debug)]
 pub(crate) struct Flag {
@@ -56,10 +59,8 @@ impl Flag {
 
     /// The environment variable that stands in for the flag.
     pub(crate) fn variable(&self) -> String {
-        format!(
-            "GLOMMPROXY_{}",
-            self.long.to_ascii_uppercase().replace('-', "_")
-        )
+        let name = self.long.to_ascii_uppercase().replace('-', "_");
+        format!("{PREFIX}{name}")
     }
 }
 
@@ -160,7 +161,7 @@ pub(crate) fn nearest(mistyped: &str) -> Option<&'static str> {
 }
 
 /// How many letters must be put in, taken out or replaced to turn one text into the other (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
+pub(super) fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (taken, letter) in from.chars().enumerate() {

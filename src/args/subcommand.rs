@@ -2,7 +2,7 @@
 //!
 //! The proxy itself has none: to it, as to go-mmproxy, a word that is no flag means nothing.
 
-use super::flags::Flag;
+use super::flags::{Flag, distance};
 use super::normalise::{self, Normalised, Settings};
 use super::{ArgsError, CommandLine, Origin, Quoted, Request, VERSION_TEXT};
 use std::ffi::OsString;
@@ -39,7 +39,7 @@ pub struct TopArgs {
 }
 
 /// The flags that `check` has beside the proxy's own.
-const CHECK_FLAGS: &[Flag] = &[Flag::switch("json", &[]), Flag::switch("live", &[])];
+pub(super) const CHECK_FLAGS: &[Flag] = &[Flag::switch("json", &[]), Flag::switch("live", &[])];
 
 const CHECK_HELP: &str = "\
 Usage: glommproxy check [flags]
@@ -112,6 +112,32 @@ impl Subcommand {
             "demo" => Some(Self::Demo),
             "top" => Some(Self::Top),
             _ => None,
+        }
+    }
+
+    /// The name that a word is nearly, if there is one.
+    fn nearest(word: &str) -> Option<&'static str> {
+        let word = word.to_ascii_lowercase();
+        let mut names = ["check", "demo", "top", "help", "version"].into_iter();
+        names.find(|name| distance(&word, name) <= 1)
+    }
+
+    /// Refuses a first word that was nearly meant for a subcommand: without it, a proxy would run that nobody wants.
+    pub(super) fn refuse_misspelt(first: &str) -> Result<(), ArgsError> {
+        match Self::nearest(first) {
+            Some(meant) => Err(ArgsError::NoSubcommand {
+                word: Quoted(first.to_owned()),
+                meant,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses subcommands among the words behind the flags, as above.
+    pub(super) fn refuse_misplaced(words: &[String]) -> Result<(), ArgsError> {
+        match words.iter().find(|word| Self::named(word).is_some()) {
+            Some(word) => Err(ArgsError::SubcommandNotFirst { word: word.clone() }),
+            None => Ok(()),
         }
     }
 
@@ -237,7 +263,23 @@ mod tests {
 
     #[test]
     fn a_subcommand_is_one_as_the_first_word_only() {
-        for line in ["-q check", "word check", "-- demo", "checks", "Demo"] {
+        for line in ["-q check", "word check", "-- demo", "-l 0.0.0.0:1 top"] {
+            let request = read(line, |_| None);
+            let refused = matches!(request, Err(ArgsError::SubcommandNotFirst { .. }));
+            assert!(refused, "{line}: {request:?}");
+        }
+        for (line, wanted) in [
+            ("chek", "check"),
+            ("checks -l", "check"),
+            ("Demo", "demo"),
+            ("versions", "version"),
+        ] {
+            let request = read(line, |_| None);
+            let refused =
+                matches!(request, Err(ArgsError::NoSubcommand { meant, .. }) if meant == wanted);
+            assert!(refused, "{line}: {request:?}");
+        }
+        for line in ["", "serve", "-q word", "-q checks"] {
             let request = read(line, |_| None);
             assert!(matches!(request, Ok(Request::Run(_))), "{line}");
         }

@@ -329,7 +329,10 @@ fn help_and_version_are_printed() {
         message(&["--nonsense", "-h"]).contains("nonsense"),
         "Go reads from the left, too"
     );
-    assert_eq!(run(&["help"]).ignored, ["help"]);
+    // In front, a word that go-mmproxy would ignore.
+    assert_eq!(typed(&["help"]), typed(&["--help"]));
+    assert_eq!(typed(&["version"]), typed(&["--version"]));
+    assert_eq!(run(&["-q", "help"]).ignored, ["help"]);
 }
 
 #[test]

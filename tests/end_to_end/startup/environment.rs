@@ -46,6 +46,30 @@ fn the_command_line_wins() -> TestResult {
     })
 }
 
+/// Not refused, as Kubernetes sets some by itself; but a list of balancers that is not there opens the proxy to everybody.
+#[test]
+fn a_misspelt_variable_is_told() -> TestResult {
+    isolated(|| {
+        let proxy = Proxy::builder()
+            .env("GLOMMPROXY_ALLOWED_SUBNET", "balancers.txt")
+            .env("GLOMMPROXY_SERVICE_HOST", "192.0.2.1")
+            .start()?;
+        let warning = proxy.wait_for_log(|line| !line["variable"].is_null())?;
+        assert_eq!(warning["level"], "WARN");
+        assert_eq!(
+            log_field(&warning, "variable"),
+            "\"GLOMMPROXY_ALLOWED_SUBNET\""
+        );
+        assert!(
+            log_field(&warning, "message").ends_with("did you mean GLOMMPROXY_ALLOWED_SUBNETS?")
+        );
+        let lines = proxy.log();
+        let told = lines.iter().filter(|line| !line["variable"].is_null());
+        assert_eq!(told.count(), 1);
+        Ok(())
+    })
+}
+
 #[test]
 fn a_bad_variable_is_told_by_its_name() -> TestResult {
     isolated(|| {
