@@ -3,6 +3,7 @@
 //! A proxy that spoofs has four kinds of addresses in its hands at once. Each has a type of its own, so that swapped
 //! arguments do not compile.
 
+mod own_listener;
 mod source_error;
 mod spans;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::rc::Rc;
 
+pub(crate) use self::own_listener::own_listener;
 pub use self::source_error::SourceError;
 pub use self::spans::spans;
 

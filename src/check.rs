@@ -7,6 +7,7 @@
 mod access_log;
 mod commands;
 mod holder;
+mod itself;
 mod listening;
 mod lists;
 mod live;
@@ -53,6 +54,7 @@ pub fn look(config: &Config) -> Report {
     rows.extend(access_log::row(config));
     rows.extend(listening::rows(config));
     rows.extend(names::rows(&resolved));
+    rows.extend(itself::rows(config, &resolved));
 
     let held = Held::take(config, &resolved);
     rows.extend(held.rows());

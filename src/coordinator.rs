@@ -38,7 +38,7 @@ use self::lists::ListFiles;
 pub use self::names::NameError;
 use self::names::Names;
 pub(crate) use self::names::{Resolved, resolve};
-use self::report::{log_ready, log_totals};
+use self::report::{log_ready, log_totals, warn_of_itself};
 use self::routes::Routes;
 pub(crate) use self::routes::route_plan;
 pub use self::shards::ShardsError;
@@ -160,6 +160,7 @@ async fn coordinate(
         warn!("64 instances share this network namespace: --takeover cannot find this one");
     }
     let bound: Vec<_> = listeners[0].iter().map(|it| it.frontend).collect();
+    warn_of_itself(&bound);
     let access_log = start_access_log(config, &sandbox)?;
     let noting = access_log.as_ref().map(AccessLogThread::log);
     let (census, questions) = config

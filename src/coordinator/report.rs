@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::drain;
-use crate::addr::{Frontend, spans};
+use crate::addr::{Frontend, own_listener, spans};
 use crate::config::Config;
 use crate::metrics::{self, Counter, ShardMetrics};
 
@@ -21,6 +21,22 @@ pub(super) fn log_ready(config: &Config, bound: &[Frontend], shards: usize) {
         version = env!("CARGO_PKG_VERSION"),
         "ready"
     );
+}
+
+/// Says which servers cannot be what was meant.
+pub(super) fn warn_of_itself(bound: &[Frontend]) {
+    let own_v4 = own_listener(bound, |targets| targets.v4.into());
+    let own_v6 = own_listener(bound, |targets| targets.v6.into());
+    for (flag, own) in [("-4", own_v4), ("-6", own_v6)] {
+        if let Some(server) = own {
+            warn!(
+                flag,
+                %server,
+                "the server is this proxy itself, which drops what it is sent: name the server's own address, or another port \
+                 to listen on"
+            );
+        }
+    }
 }
 
 /// What the process did, in one line at its end.

@@ -54,6 +54,20 @@ fn nobody_listens_where_nobody_said_so() -> TestResult {
     })
 }
 
+/// It would listen where it sends to.
+#[test]
+fn the_server_is_the_proxy_itself() -> TestResult {
+    isolated(|| {
+        let found = check(["-l", "0.0.0.0:25565", "-4", "127.0.0.1:25565"])?;
+        found.expect("itself-v4", "FAIL", &["127.0.0.1:25565", "itself"])?;
+        // Nobody named it.
+        let server = TcpServer::echo("127.0.0.1")?.to_string();
+        let found = check(["-l", "[::]:443", "-4", &server, "--setup-routes"])?;
+        found.expect("itself-v6", "WARN", &["[::1]:443", "listen on"])?;
+        found.expect_success()
+    })
+}
+
 #[test]
 fn one_port_of_a_range_has_no_server() -> TestResult {
     isolated(|| {

@@ -70,6 +70,21 @@ fn a_misspelt_variable_is_told() -> TestResult {
     })
 }
 
+/// One that listens where it sends to drops everything, and its log would blame the balancer.
+#[test]
+fn a_server_that_is_the_proxy_itself_is_told() -> TestResult {
+    isolated(|| {
+        let proxy = Proxy::builder()
+            .listen("0.0.0.0:25565")
+            .args(["-4", "127.0.0.1:25565"])
+            .start()?;
+        let warning = proxy.wait_for_log(|line| !line["server"].is_null())?;
+        assert_eq!(log_field(&warning, "server"), "127.0.0.1:25565");
+        assert_eq!(log_field(&warning, "flag"), "-4");
+        Ok(())
+    })
+}
+
 #[test]
 fn a_bad_variable_is_told_by_its_name() -> TestResult {
     isolated(|| {
