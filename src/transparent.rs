@@ -69,7 +69,7 @@ pub(crate) enum DialError {
         error: io::Error,
     },
     #[error(
-        "cannot spoof addresses (IP_TRANSPARENT): {0}; the process needs CAP_NET_ADMIN or CAP_NET_RAW"
+        "cannot spoof addresses (IP_TRANSPARENT): {0}; the process needs CAP_NET_ADMIN or CAP_NET_RAW: run it as root, or see what `glommproxy check` says"
     )]
     Transparent(io::Error),
     #[error(

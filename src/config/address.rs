@@ -41,7 +41,9 @@ pub(super) fn target_v4(text: &str, origin: &Origin) -> Result<Target<SocketAddr
         )
     };
     match address(text, Ipv4Addr::LOCALHOST.into()).map_err(problem)? {
-        Found::Addr(SocketAddr::V6(_)) => Err(problem("is an IPv6 address".to_owned())),
+        Found::Addr(SocketAddr::V6(_)) => {
+            Err(problem("is an IPv6 address, as -6 takes".to_owned()))
+        }
         Found::Addr(SocketAddr::V4(addr)) => Ok(Target::Addr(addr)),
         Found::Name(host, port) => named(host, port, origin).map_err(problem),
     }
@@ -56,7 +58,9 @@ pub(super) fn target_v6(text: &str, origin: &Origin) -> Result<Target<SocketAddr
         )
     };
     match address(text, Ipv6Addr::LOCALHOST.into()).map_err(problem)? {
-        Found::Addr(SocketAddr::V4(_)) => Err(problem("is an IPv4 address".to_owned())),
+        Found::Addr(SocketAddr::V4(_)) => {
+            Err(problem("is an IPv4 address, as -4 takes".to_owned()))
+        }
         Found::Addr(SocketAddr::V6(addr)) if addr.ip().to_ipv4_mapped().is_some() => {
             // IPv6 clients cannot be spoofed towards it: the socket would speak IPv4.
             Err(problem(

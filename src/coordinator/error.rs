@@ -50,7 +50,7 @@ pub enum RunError {
     #[error(transparent)]
     Inherited(#[from] InheritError),
     /// The running instance does not give its sockets.
-    #[error("cannot take over (--takeover): {0}; the other instance goes on")]
+    #[error("cannot take over (--takeover): {0}{hint}; the other instance goes on", hint = takeover_hint(.0))]
     Takeover(io::Error),
     /// Two ways to get listening sockets.
     #[error(
@@ -72,4 +72,14 @@ pub enum RunError {
     /// A shard did not start, or ended.
     #[error(transparent)]
     Shards(#[from] ShardsError),
+}
+
+/// Whoever may not have the sockets is not answered, and learns no more than that.
+fn takeover_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+            " (it gives its sockets to its own user and to root only)"
+        }
+        _ => "",
+    }
 }

@@ -29,7 +29,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
     /// The file cannot be read.
-    #[error("{}: cannot read it: {error}", path.display())]
+    #[error("{}: cannot read it: {error}{}", path.display(), hint(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -44,6 +44,16 @@ pub enum ListError {
         /// The line and what is wrong with it.
         error: SubnetError,
     },
+}
+
+/// For a path that is none.
+fn hint(path: &Path) -> &'static str {
+    match path.to_str().map(SubnetSet::parse) {
+        Some(Ok(subnets)) if !subnets.is_empty() => {
+            " (this flag takes a file with such subnets, one a line)"
+        }
+        _ => "",
+    }
 }
 
 impl ListError {

@@ -11,7 +11,7 @@ fn bad_value(long: &str) -> Option<(&'static str, &'static str)> {
         ),
         "target-v4" => (
             "[::1]:443",
-            "is an IPv6 address: want an IPv4 address or a host name, and a port, such as 127.0.0.1:443",
+            "is an IPv6 address, as -6 takes: want an IPv4 address or a host name, and a port, such as 127.0.0.1:443",
         ),
         "target-v6" => (
             "[::ffff:127.0.0.1]:443",

@@ -38,6 +38,17 @@ fn a_file_that_is_not_there() -> TestResult {
 }
 
 #[test]
+fn subnets_themselves() -> TestResult {
+    isolated(|| {
+        let exit = start_in_vain(Path::new("192.0.2.0/24"))?;
+        exit.expect_failure(&[
+            "192.0.2.0/24: cannot read it",
+            "takes a file with such subnets",
+        ])
+    })
+}
+
+#[test]
 fn a_folder() -> TestResult {
     isolated(|| {
         let list = ListFile::new(WITH_US)?;
