@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use super::sockopt::IntOption;
+
 /// One instruction of a classic BPF program (`struct sock_filter`, linux/filter.h).
 pub(crate) type Instruction = libc::sock_filter;
 
@@ -58,5 +60,19 @@ pub(crate) fn attach_reuseport(socket: impl AsFd, program: &[Instruction]) -> io
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Detaches the program of the reuseport group of a bound socket, if there is one: the kernel then spreads what comes by
+/// 4-tuple. A program stays with its group whoever attached it, for as long as some member is open. Needs no capability.
+///
+/// # Errors
+///
+/// As `setsockopt(2)`.
+pub(crate) fn detach_reuseport(socket: impl AsFd) -> io::Result<()> {
+    match IntOption::DETACH_REUSEPORT_PROGRAM.set(socket, 0) {
+        // No program, or no group that could have one (`reuseport_detach_prog` in net/core/sock_reuseport.c).
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => Ok(()),
+        result => result,
     }
 }

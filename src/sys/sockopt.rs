@@ -15,6 +15,9 @@ impl IntOption {
     /// The IPv4 option serves IPv6 sockets too.
     pub(crate) const BIND_ADDRESS_NO_PORT: Self =
         Self::new(libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+    /// Detach the program of a reuseport group, since Linux 5.3 (asm-generic/socket.h); the value means nothing.
+    pub(crate) const DETACH_REUSEPORT_PROGRAM: Self =
+        Self::new(libc::SOL_SOCKET, libc::SO_DETACH_REUSEPORT_BPF);
     /// Tell the local address of each received datagram (ip(7)).
     pub(crate) const PKTINFO_V4: Self = Self::new(libc::SOL_IP, libc::IP_PKTINFO);
     /// Tell the local address of each received datagram (ipv6(7)); IPv4 ones are told as v4-mapped.

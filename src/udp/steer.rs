@@ -17,7 +17,7 @@ use libc::{
 };
 
 use crate::config::UdpHeader;
-use crate::sys::bpf::{Instruction, attach_reuseport, jump, statement};
+use crate::sys::bpf::{Instruction, attach_reuseport, detach_reuseport, jump, statement};
 
 /// 2^32 divided by the golden ratio, odd: multiplying by it spreads close addresses (Knuth, TAOCP 3, 6.4).
 const SPREAD: u32 = 0x9E37_79B1;
@@ -67,7 +67,7 @@ const CLIENT_SPP: Client = Client {
 const MAPPED: [(u32, u32); 3] = [(ADDRESSES, 0), (ADDRESSES + 4, 0), (ADDRESSES + 8, 0xFFFF)];
 
 /// Has datagrams with this header steered in the reuseport group of `socket`, whose members are the shards' sockets in
-/// order.
+/// order. Whatever steered them before, as may be where the sockets are inherited, does so no more.
 ///
 /// # Errors
 ///
@@ -75,7 +75,7 @@ const MAPPED: [(u32, u32); 3] = [(ADDRESSES, 0), (ADDRESSES + 4, 0), (ADDRESSES 
 pub(crate) fn attach(socket: impl AsFd, shards: u32, header: UdpHeader) -> io::Result<()> {
     match header {
         UdpHeader::V2 => attach_reuseport(socket, &program(shards)),
-        UdpHeader::V2First => Ok(()),
+        UdpHeader::V2First => detach_reuseport(socket),
         UdpHeader::Spp => attach_reuseport(socket, &program_spp(shards)),
     }
 }
@@ -370,6 +370,29 @@ mod tests {
             }
             assert_eq!(reached.len(), 4);
         }
+    }
+
+    #[test]
+    fn what_steered_a_group_before_does_so_no_more() {
+        let (sockets, to) = group_for(UdpHeader::Spp, 4, "127.0.0.1:0");
+        let headers = (1..).map(|port| header_spp(Ipv6Addr::LOCALHOST, port));
+        let mut foretold = headers.map(|spp| (member(&spp, 4, UdpHeader::Spp) as usize, spp));
+        // Where nothing else would lead.
+        let (elsewhere, spp) = foretold.find(|&(at, _)| at > 0).expect("a client");
+        let reached = |datagram: &[u8]| -> HashSet<usize> {
+            let fresh = (0..64).map(|_| UdpSocket::bind("127.0.0.1:0").expect("loopback"));
+            fresh
+                .map(|peer| receiver_from(&peer, &sockets, to, datagram))
+                .collect()
+        };
+        assert_eq!(reached(&spp), HashSet::from([elsewhere]));
+        // The second time there is nothing left to detach.
+        for _ in 0..2 {
+            attach(&sockets[0], 4, UdpHeader::V2First).expect("Linux 5.3");
+            assert_eq!(reached(&spp).len(), 4);
+        }
+        attach(&sockets[0], 4, UdpHeader::V2).expect("a valid program");
+        assert_eq!(reached(&spp), HashSet::from([0]));
     }
 
     #[test]

@@ -155,6 +155,41 @@ fn a_udp_socket_for_each_listener_is_steered_as_its_own() -> TestResult {
     })
 }
 
+/// The program in the kernel that steers them outlives the process, as they do.
+#[test]
+fn udp_sockets_are_steered_as_the_process_wants_that_has_them_now() -> TestResult {
+    isolated(|| {
+        let server = UdpServer::bind("127.0.0.1")?;
+        let sockets = group(4)?;
+        let passed: Vec<&dyn AsFd> = sockets.iter().map(|socket| socket as &dyn AsFd).collect();
+        let addr = sockets[0].local_addr()?.as_socket().ok_or("no address")?;
+        for format in ["v2", "v2-first", "v2"] {
+            let builder = Proxy::udp(server.addr()?).listen(&addr.to_string());
+            let builder = builder.args(["--listeners", "4", "--udp-header", format]);
+            let proxy = activated(builder, &passed)?.start()?;
+            for n in 1..=16 {
+                let client = format!("192.0.2.{n}:4000");
+                let header = Header::v2_udp(&client, "203.0.113.1:443")?;
+                let balancer = UdpBalancer::bind("127.0.0.1")?;
+                balancer.send(&proxy, &header, b"first")?;
+                server.expect(&client, b"first")?;
+                if format == "v2-first" {
+                    balancer.send(&proxy, &Header::none(), b"second")?;
+                    server.expect(&client, b"second")?;
+                } else {
+                    let another = UdpBalancer::bind("127.0.0.1")?;
+                    another.send(&proxy, &header, b"second")?;
+                    server.expect(&client, b"second")?;
+                }
+            }
+            let exit = proxy.stop()?;
+            assert_eq!(exit.total("flows")?, 16, "{format}");
+            exit.expect_success()?;
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn sockets_that_cannot_be_used_end_the_start() -> TestResult {
     isolated(|| {

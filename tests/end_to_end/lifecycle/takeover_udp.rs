@@ -125,3 +125,35 @@ fn what_the_server_says_comes_through_the_old_one_until_the_client_speaks_to_the
         Ok(())
     })
 }
+
+/// The kernel is to spread them by peer from then on, not by a header that is no longer there.
+#[test]
+fn a_newcomer_with_headers_on_first_datagrams_is_not_steered_by_those_on_each() -> TestResult {
+    const PEERS: usize = 16;
+    isolated(|| {
+        for former in ["v2", "spp"] {
+            let server = UdpServer::bind("127.0.0.1")?;
+            let builder = |format: &str| -> TestResult<_> {
+                Ok(Proxy::udp(server.addr()?).args(["--listeners", "4", "--udp-header", format]))
+            };
+            let old = builder(former)?.args(FOREVER).start()?;
+            let newcomer = builder("v2-first")?
+                .args(["--takeover"])
+                .listen(&old.addr().to_string())
+                .start()?;
+            // Until it is gone, it may read a header that is for the other one.
+            old.exit()?.expect_success()?;
+            for n in 1..=PEERS {
+                let (client, peer) = (format!("192.0.2.{n}:4000"), UdpBalancer::bind("127.0.0.1")?);
+                peer.send(&newcomer, &header(&client)?, b"first")?;
+                server.expect(&client, b"first")?;
+                peer.send(&newcomer, &Header::none(), b"second")?;
+                server.expect(&client, b"second")?;
+            }
+            let exit = newcomer.stop()?;
+            assert_eq!(exit.total("unbound")?, 0);
+            exit.expect_success()?;
+        }
+        Ok(())
+    })
+}
