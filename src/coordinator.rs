@@ -139,15 +139,16 @@ async fn coordinate(
     let roams = config.shards.roams(&available);
     check_descriptors(config, placement.len());
     let mut claims = claim(config, &mut inherited)?;
+    let manner = Manner {
+        shards: placement.len(),
+        transparent: config.listen_transparent,
+        header: config.udp_header,
+    };
     let (listeners, sockets) = listen::bind_all(
         &frontends,
         config.protocols.tcp(),
         config.protocols.udp(),
-        Manner {
-            shards: placement.len(),
-            transparent: config.listen_transparent,
-            header: config.udp_header,
-        },
+        manner,
         &mut inherited,
     )?;
     if !config.takeover {
@@ -172,11 +173,7 @@ async fn coordinate(
     let admin = start_admin(config, &bound, &state, &lists, noting, asked, &sandbox)?;
     let admin_addr = admin.as_ref().map(|(addr, _)| *addr);
     let mut routes = Routes::prepare(config, &frontends)?;
-    let udp_shards = if config.listen_transparent {
-        1
-    } else {
-        placement.len()
-    };
+    let udp_shards = manner.udp_shards();
     let mut listeners = listeners.into_iter();
     let mut handovers = if config.protocols.udp() && udp_shards > 1 {
         handover::ends(udp_shards)?.into_iter()

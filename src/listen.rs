@@ -71,7 +71,7 @@ pub(crate) struct Manner {
     /// How many of each protocol.
     pub(crate) shards: usize,
     /// Whether the kernel may redirect traffic to them (TPROXY). It then chooses a UDP socket of a reuseport group
-    /// without running the steering program, by the balancer's address, so only the first shard gets one.
+    /// without running the steering program, by the balancer's address, so only the first shard serves UDP.
     pub(crate) transparent: bool,
     /// What UDP datagrams begin with: they are steered by it.
     pub(crate) header: UdpHeader,
@@ -86,12 +86,12 @@ pub(crate) fn bind_all(
     manner: Manner,
     inherited: &mut Inherited,
 ) -> Result<(Vec<Vec<Listener>>, ListeningSockets), BindError> {
-    let shards = manner.shards;
+    let (shards, udp_shards) = (manner.shards, manner.udp_shards());
     let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     let mut all = ListeningSockets::default();
     for frontend in frontends {
         let Listeners { addr, tcp, udp } = bind(frontend.listen, tcp, udp, manner, inherited)?;
-        if !udp.is_empty() && udp.len() < manner.for_udp().shards {
+        if !udp.is_empty() && udp.len() < udp_shards {
             warn!(
                 listen_addr = %addr, sockets = udp.len(), shards,
                 "some listeners get no UDP datagrams, as there are fewer sockets than listeners: pass one for each \
@@ -105,7 +105,7 @@ pub(crate) fn bind_all(
                     ..*frontend
                 },
                 tcp: tcp_of(&tcp, shard, shards),
-                udp: udp.iter().skip(shard).step_by(shards).cloned().collect(),
+                udp: udp_of(&udp, shard, udp_shards),
                 udp_group: udp.len() as u32,
             });
         }
@@ -115,8 +115,8 @@ pub(crate) fn bind_all(
     Ok((of_shards, all))
 }
 
-/// A shard's part of the sockets of an address. TCP sockets that are too few are shared: a connection is accepted once,
-/// whoever does. A UDP socket belongs to one shard, as a client does.
+/// A shard's part of the TCP sockets of an address. Those that are too few are shared: a connection is accepted once,
+/// whoever does.
 fn tcp_of(sockets: &[Arc<Socket>], shard: usize, shards: usize) -> Vec<Arc<Socket>> {
     let shared = sockets.iter().cycle().nth(shard);
     let own = sockets.iter().skip(shard).step_by(shards);
@@ -125,6 +125,16 @@ fn tcp_of(sockets: &[Arc<Socket>], shard: usize, shards: usize) -> Vec<Arc<Socke
     } else {
         own.cloned().collect()
     }
+}
+
+/// A shard's part of the UDP sockets of an address, if the first `shards` serve UDP. A socket belongs to one of them, as a
+/// client does.
+fn udp_of(sockets: &[Arc<Socket>], shard: usize, shards: usize) -> Vec<Arc<Socket>> {
+    let dealt = sockets.iter().zip((0..shards).cycle());
+    dealt
+        .filter(|&(_, to)| to == shard)
+        .map(|(socket, _)| Arc::clone(socket))
+        .collect()
 }
 
 /// Whether an address is free for a protocol, found out with a socket that never listens. Those of another glommproxy
@@ -265,9 +275,14 @@ fn adopt_group(
 // === impl Manner ===
 
 impl Manner {
+    /// How many shards serve UDP: the first ones.
+    pub(crate) fn udp_shards(self) -> usize {
+        if self.transparent { 1 } else { self.shards }
+    }
+
     fn for_udp(self) -> Self {
         Self {
-            shards: if self.transparent { 1 } else { self.shards },
+            shards: self.udp_shards(),
             ..self
         }
     }
@@ -339,6 +354,31 @@ mod tests {
             assert_eq!(bound, Some(listeners.addr.0));
         }
         assert_eq!((listeners.tcp.len(), listeners.udp.len()), (3, 3));
+    }
+
+    /// Inherited ones may be more than the shards that serve UDP, and must all be read.
+    #[test]
+    fn each_udp_socket_belongs_to_one_of_the_shards_that_serve_udp() {
+        let listeners =
+            bind(listen("127.0.0.1:0"), false, true, manner(4), &mut none()).expect("bound");
+        let dealt = |shards, of| -> Vec<Vec<usize>> {
+            let place = |socket: &Arc<Socket>| {
+                let same = |it: &Arc<Socket>| Arc::ptr_eq(it, socket);
+                listeners.udp.iter().position(same).expect("one of them")
+            };
+            (0..shards)
+                .map(|shard| {
+                    udp_of(&listeners.udp, shard, of)
+                        .iter()
+                        .map(place)
+                        .collect()
+                })
+                .collect()
+        };
+        assert_eq!(dealt(2, 2), [vec![0, 2], vec![1, 3]]);
+        assert_eq!(dealt(3, 3), [vec![0, 3], vec![1], vec![2]]);
+        // Only the first serves it.
+        assert_eq!(dealt(3, 1), [vec![0, 1, 2, 3], vec![], vec![]]);
     }
 
     #[test]

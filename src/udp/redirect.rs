@@ -22,8 +22,9 @@ use crate::sys::mmsg::{Destination, LocalAddr};
 /// The most original destinations at a time, each with a descriptor. Beyond it, those without flows make room.
 pub(crate) const REDIRECTED_MAX: usize = 1024;
 
-/// Frontends of redirected datagrams, by the listener they came to and the address they were sent to.
-pub(super) type Redirected = HashMap<(FrontendId, SocketAddr), FrontendId>;
+/// Frontends of redirected datagrams, by the address of the listener they came to and the one they were sent to. A shard may
+/// have several sockets of a listener, and the kernel takes any of them.
+pub(super) type Redirected = HashMap<(ListenAddr, SocketAddr), FrontendId>;
 
 /// Why a redirected datagram cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +89,8 @@ impl Udp {
         listener: FrontendId,
         sent_to: SocketAddr,
     ) -> Result<FrontendId, RedirectError> {
-        if let Some(&frontend) = self.redirected.get(&(listener, sent_to)) {
+        let key = (self.listeners[listener as usize].frontend.listen, sent_to);
+        if let Some(&frontend) = self.redirected.get(&key) {
             return Ok(frontend);
         }
         let failed = |error| RedirectError::Socket {
@@ -127,7 +129,7 @@ impl Udp {
                 (self.listeners.len() - 1) as FrontendId
             }
         };
-        self.redirected.insert((listener, sent_to), frontend);
+        self.redirected.insert(key, frontend);
         Ok(frontend)
     }
 

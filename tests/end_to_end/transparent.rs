@@ -149,6 +149,40 @@ fn a_client_through_many_balancer_sockets_has_one_flow() -> TestResult {
     })
 }
 
+/// It has a socket for each listener, which all have to be read by the one that can answer.
+#[test]
+fn all_balancer_sockets_are_answered_where_another_instance_is_taken_over() -> TestResult {
+    isolated_with_nft!(|| {
+        redirect("2000-2099")?;
+        let server = UdpServer::bind("127.0.0.1")?;
+        let server_v4 = server.addr()?.to_string();
+        let old = Proxy::builder()
+            .listen(&format!("0.0.0.0:{LISTENING}"))
+            .args(["-p", "both", "--listeners", "4", "-4", &server_v4])
+            .args(["--drain-timeout", "10"])
+            .start()?;
+        let newcomer = transparent(&["--takeover", "--listeners", "4", "-4", &server_v4])?;
+        old.exit()?.expect_success()?;
+        // Several clients through each, and the listener's own port, which nothing redirects.
+        for port in [2000, LISTENING] {
+            let addr = public(PUBLIC, port)?;
+            for n in 1..=16 {
+                let balancer = UdpBalancer::bind("127.0.0.1")?;
+                for client in [CLIENT.to_owned(), format!("192.0.2.{}:4000", 1 + n)] {
+                    balancer.send_to(addr, &Header::v2_udp(&client, DESTINATION)?, b"question")?;
+                    server.expect(&client, b"question")?;
+                    server.send(client.parse()?, b"answer")?;
+                    assert_eq!(balancer.expect(b"answer")?.from, addr);
+                }
+            }
+        }
+        let exit = newcomer.stop()?;
+        assert_eq!(exit.total("flows")?, 17);
+        assert_eq!(exit.total("downstream_errors")?, 0);
+        exit.expect_success()
+    })
+}
+
 #[test]
 fn together_with_destinations_from_headers() -> TestResult {
     isolated_with_nft!(|| {
