@@ -143,8 +143,9 @@ async fn coordinate(
         shards: placement.len(),
         transparent: config.listen_transparent,
         header: config.udp_header,
+        takeover: config.takeover,
     };
-    let (listeners, sockets) = listen::bind_all(
+    let (listeners, sockets, unsteered) = listen::bind_all(
         &frontends,
         config.protocols.tcp(),
         config.protocols.udp(),
@@ -219,33 +220,39 @@ async fn coordinate(
         overview.set_sandbox(confined);
         overview.set_shards(shards.metrics());
     }
-    let result = if claims.are_there() && signals.is_told_to_stop() {
-        // Were it relieved, nobody would listen.
-        info!("stopping: the other instance goes on");
-        Ok(())
-    } else {
-        state.set(State::Ready);
-        log_ready(config, &bound, placement.len());
-        systemd::ready("listening");
-        claims.relieve(&inherited);
-        drop(inherited);
-
-        let charges = Charges {
-            lists: &mut lists,
-            names: &mut names,
-            routes: &mut routes,
-            shards: &mut shards,
-            access_log: access_log.as_ref(),
-            questions: questions.as_ref(),
-        };
-        let supervised = supervise(config, &state, &offer, &signals, charges);
-        let broken = async { Err((&mut driver).await.into()) };
-        let panicked = async {
-            panicked.readable().await;
-            // `run` says what of.
+    // Were it relieved, nobody would listen.
+    let stops = claims.are_there() && signals.is_told_to_stop();
+    let steered = (!stops).then(|| unsteered.steer()).transpose();
+    let result = match steered {
+        Ok(None) => {
+            info!("stopping: the other instance goes on");
             Ok(())
-        };
-        or(or(supervised, broken), panicked).await
+        }
+        Err(error) => Err(error.into()),
+        Ok(Some(steered)) => {
+            state.set(State::Ready);
+            log_ready(config, &bound, placement.len());
+            systemd::ready("listening");
+            claims.relieve(&inherited, &steered);
+            drop(inherited);
+
+            let charges = Charges {
+                lists: &mut lists,
+                names: &mut names,
+                routes: &mut routes,
+                shards: &mut shards,
+                access_log: access_log.as_ref(),
+                questions: questions.as_ref(),
+            };
+            let supervised = supervise(config, &state, &offer, &signals, charges);
+            let broken = async { Err((&mut driver).await.into()) };
+            let panicked = async {
+                panicked.readable().await;
+                // `run` says what of.
+                Ok(())
+            };
+            or(or(supervised, broken), panicked).await
+        }
     };
     state.set(State::Draining);
     let metrics = shards.metrics();

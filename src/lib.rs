@@ -58,7 +58,8 @@
 //! kernel steers by their places in the group. When another process takes over, it gets descriptors of the listening
 //! sockets (`coordinator::takeover`); both then have the very same sockets, the old one takes them out of its readiness
 //! sets, and sends through the UDP ones the replies to those clients that have not spoken to the other one yet
-//! (`udp::drain`). [`coordinator::State`] says where the process is in its life, and systemd is told ([`systemd`]).
+//! (`udp::drain`). The program that steers UDP is the sockets' too, so it stays the old one's until the new one is ready
+//! (`listen::group`). [`coordinator::State`] says where the process is in its life, and systemd is told ([`systemd`]).
 //!
 //! # Waiting for sockets
 //!

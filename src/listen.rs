@@ -3,6 +3,7 @@
 //! All are bound before any shard starts: in order, because UDP steering names sockets by their place in the reuseport
 //! group; and at once, so that a port in use ends the process before it has touched anything.
 
+mod group;
 mod inherited;
 mod socket;
 
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use socket2::{Socket, Type};
 use tracing::warn;
 
+use self::group::Group;
+pub(crate) use self::group::{Steered, Unsteered};
 pub use self::inherited::{InheritError, Inherited};
 use self::socket::{open, set_transparent, set_up};
 use crate::addr::{Frontend, ListenAddr};
@@ -54,6 +57,8 @@ struct Listeners {
     tcp: Vec<Arc<Socket>>,
     /// As above.
     udp: Vec<Arc<Socket>>,
+    /// Whether the latter were inherited, all or some.
+    udp_inherited: bool,
 }
 
 /// Why an address cannot be listened on.
@@ -75,22 +80,37 @@ pub(crate) struct Manner {
     pub(crate) transparent: bool,
     /// What UDP datagrams begin with: they are steered by it.
     pub(crate) header: UdpHeader,
+    /// Whether the sockets that are inherited are another instance's, which is to notice nothing yet.
+    pub(crate) takeover: bool,
 }
 
 /// Binds the sockets of all frontends, unless they are inherited, and returns each shard's, in the order of the
-/// frontends.
+/// frontends; all of them; and those that are steered as another instance wants them.
 pub(crate) fn bind_all(
     frontends: &[Frontend],
     tcp: bool,
     udp: bool,
     manner: Manner,
     inherited: &mut Inherited,
-) -> Result<(Vec<Vec<Listener>>, ListeningSockets), BindError> {
+) -> Result<(Vec<Vec<Listener>>, ListeningSockets, Unsteered), BindError> {
     let (shards, udp_shards) = (manner.shards, manner.udp_shards());
     let mut of_shards: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     let mut all = ListeningSockets::default();
+    let mut unsteered = Unsteered::default();
     for frontend in frontends {
-        let Listeners { addr, tcp, udp } = bind(frontend.listen, tcp, udp, manner, inherited)?;
+        let Listeners {
+            addr,
+            tcp,
+            udp,
+            udp_inherited,
+        } = bind(frontend.listen, tcp, udp, manner, inherited)?;
+        if let Some(group) = Group::of(addr, &udp, manner.header) {
+            if udp_inherited && manner.takeover {
+                unsteered.push(group);
+            } else {
+                group.steer()?;
+            }
+        }
         if !udp.is_empty() && udp.len() < udp_shards {
             warn!(
                 listen_addr = %addr, sockets = udp.len(), shards,
@@ -112,7 +132,7 @@ pub(crate) fn bind_all(
         all.tcp.extend(tcp);
         all.udp.extend(udp);
     }
-    Ok((of_shards, all))
+    Ok((of_shards, all, unsteered))
 }
 
 /// A shard's part of the TCP sockets of an address. Those that are too few are shared: a connection is accepted once,
@@ -162,6 +182,7 @@ fn bind(
         } else {
             Vec::new()
         };
+        let inherited_before = inherited.len();
         let udp_sockets = match udp
             .then(|| bind_group(&mut addr, Type::DGRAM, manner.for_udp(), inherited))
             .transpose()
@@ -178,6 +199,7 @@ fn bind(
             addr,
             tcp: tcp_sockets,
             udp: udp_sockets,
+            udp_inherited: inherited.len() < inherited_before,
         });
     }
 }
@@ -198,9 +220,6 @@ fn bind_group(
         adopt_group(*addr, kind, manner, &mut sockets).map_err(failed)?;
     }
     if kind == Type::DGRAM {
-        if let [first, _, ..] = sockets.as_slice() {
-            steer::attach(first, sockets.len() as u32, manner.header).map_err(failed)?;
-        }
         sockets.iter().for_each(|socket| ask_for_pieces(socket));
     }
     Ok(sockets)
@@ -246,8 +265,10 @@ fn adopt_group(
     let Manner {
         shards,
         transparent,
+        takeover,
         ..
     } = manner;
+    let is_group = sockets.len() > 1;
     for socket in &*sockets {
         socket.set_nonblocking(true)?;
         if kind == Type::STREAM {
@@ -266,6 +287,12 @@ fn adopt_group(
         let Ok(socket) = open(addr, kind, true, transparent) else {
             break;
         };
+        // As of now it is a member like the others. Nobody may ever read what comes to it: this process can still fail. A
+        // program that steers by header knows those before alone; one socket had none and gets it here. Only among several
+        // without one (headers on first datagrams) some peers are led to the new ones already.
+        if kind == Type::DGRAM && takeover && !is_group {
+            steer::attach_to_first(&socket)?;
+        }
         set_up(&socket, kind, addr, transparent)?;
         sockets.push(Arc::new(socket));
     }
@@ -341,6 +368,7 @@ mod tests {
             shards,
             transparent: false,
             header: UdpHeader::V2,
+            takeover: false,
         }
     }
 

@@ -2,8 +2,10 @@
 //!
 //! The newcomer asks the running instance for its listening sockets, and gets descriptors of the very same sockets
 //! (unix(7), SCM_RIGHTS). So no connection in a backlog and no datagram in a buffer is lost, as they are when sockets are
-//! closed, and steering by client goes on as it was. Once all its shards listen, the newcomer says so, and the other one
-//! drains. If it does not get that far, the other one has noticed nothing.
+//! closed, and clients stay where they are steered to. Once all its shards listen, the newcomer has them steered to these
+//! (`listen::group`), says so, and the other one drains. If it does not get that far, the other one has noticed nothing.
+//! (Except that where nothing but the kernel's own hash spreads datagrams, with headers on first ones, more listeners take
+//! their share as of their binding. What has come to those of a newcomer that fails is lost.)
 //!
 //! They meet at an abstract address, which is the network namespace's as ports are, and speak only to the same user, or
 //! root. The newcomer asks with one byte a message:

@@ -96,6 +96,11 @@ impl Inherited {
         self.0.is_empty()
     }
 
+    /// How many are left.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// How many of this name are left.
     pub(crate) fn count(&self, name: &str) -> usize {
         self.0.iter().filter(|socket| socket.name == name).count()

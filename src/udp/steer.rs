@@ -80,6 +80,15 @@ pub(crate) fn attach(socket: impl AsFd, shards: u32, header: UdpHeader) -> io::R
     }
 }
 
+/// Has all datagrams of the reuseport group of `socket` go to its first member, as if there were no other.
+///
+/// # Errors
+///
+/// As `setsockopt(2)`.
+pub(crate) fn attach_to_first(socket: impl AsFd) -> io::Result<()> {
+    attach_reuseport(socket, &[statement(BPF_RET | BPF_K, 0)])
+}
+
 /// The place in its group of `members` sockets of the one that gets this datagram, if it is steered on its own: what the
 /// program would say of it.
 pub(super) fn member(datagram: &[u8], members: u32, header: UdpHeader) -> u32 {

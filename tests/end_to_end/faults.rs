@@ -11,6 +11,7 @@ mod kernel;
 mod panics;
 mod scanned;
 mod strace;
+mod takeover;
 
 use crate::harness::{Balancer, Header, Proxy, UdpBalancer};
 use crate::namespace::TestResult;

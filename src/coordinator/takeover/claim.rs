@@ -12,7 +12,7 @@ use socket2::Socket;
 use tracing::info;
 
 use super::{ADMIN, END, NEXT, READY, READY_WITH_ADMIN, SLOTS, SOCKETS, address, is_trusted};
-use crate::listen::Inherited;
+use crate::listen::{Inherited, Steered};
 
 /// How long an instance may take for an answer. Its coordinator has next to nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -136,8 +136,8 @@ impl Claims {
         Ok(None)
     }
 
-    /// Relieves those whose sockets are in use here; those that are not are in `inherited` still.
-    pub(in crate::coordinator) fn relieve(self, inherited: &Inherited) {
+    /// Relieves those whose sockets are in use here, and steered for it; those that are not are in `inherited` still.
+    pub(in crate::coordinator) fn relieve(self, inherited: &Inherited, _steered: &Steered) {
         for claim in self.0 {
             let taken = claim.taken(inherited);
             let word = if claim.with_admin {

@@ -1,6 +1,9 @@
 //! `--takeover` with UDP flows: their clients keep their addresses, and all their answers.
 
+use std::net::TcpListener;
+
 use rustix::process::{Signal, kill_process};
+use serde_json::Value;
 
 use super::FOREVER;
 use crate::harness::{Header, Proxy, UdpBalancer, UdpServer};
@@ -121,6 +124,63 @@ fn what_the_server_says_comes_through_the_old_one_until_the_client_speaks_to_the
             }
             drop(old);
             newcomer.stop()?.expect_success()?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn clients_of_many_balancer_sockets_are_spread_over_the_newcomers_listeners() -> TestResult {
+    isolated(|| {
+        for (count, newcomers) in [("1", "3"), ("2", "4"), ("4", "2")] {
+            let server = UdpServer::echo("127.0.0.1")?;
+            let builder = |listeners| {
+                Proxy::udp(server).args(["--listeners", listeners, "--takeover", "-v", "2"])
+            };
+            let old = builder(count).args(FOREVER).start()?;
+            let newcomer = builder(newcomers).listen(&old.addr().to_string()).start()?;
+            old.exit()?.expect_success()?;
+            for round in 0..8 {
+                all_are_answered(&newcomer, &UdpBalancer::bind("127.0.0.1")?, round)?;
+            }
+            let exit = newcomer.stop()?;
+            assert_eq!(exit.total("flows")?, 20);
+            // The last of them has its part, too.
+            let last = newcomers.parse::<u64>()? - 1;
+            let of_last =
+                |line: &Value| line["message"] == "flow opened" && line["listener"] == last;
+            assert!(exit.log.iter().any(of_last), "{newcomers}");
+            exit.expect_success()?;
+        }
+        Ok(())
+    })
+}
+
+/// It has got the sockets, and would have had them steered otherwise. The kernel keeps to what the old one wants.
+#[test]
+fn a_newcomer_that_fails_has_changed_nothing_for_clients_of_many_balancer_sockets() -> TestResult {
+    isolated(|| {
+        for (count, newcomer) in [
+            ("2", ["--listeners", "4", "--udp-header", "v2"]),
+            ("3", ["--listeners", "1", "--udp-header", "spp"]),
+            ("2", ["--listeners", "2", "--udp-header", "v2-first"]),
+            ("1", ["--listeners", "2", "--udp-header", "v2"]),
+        ] {
+            let server = UdpServer::echo("127.0.0.1")?;
+            let old = Proxy::udp(server).args(["--listeners", count]).start()?;
+            let taken = TcpListener::bind("127.0.0.1:0")?;
+            let exit = Proxy::udp(server)
+                .listen(&old.addr().to_string())
+                .args(["--takeover", "--admin", &taken.local_addr()?.to_string()])
+                .args(newcomer)
+                .start_in_vain()?;
+            exit.expect_failure(&["cannot serve the admin endpoint"])?;
+            for round in 0..8 {
+                all_are_answered(&old, &UdpBalancer::bind("127.0.0.1")?, round)?;
+            }
+            let exit = old.stop()?;
+            assert_eq!(exit.total("flows")?, 20, "{newcomer:?}");
+            exit.expect_success()?;
         }
         Ok(())
     })
