@@ -147,7 +147,8 @@ impl Udp {
     }
 }
 
-/// A socket that sends from an address that need not be this host's.
+/// A socket that sends from an address that need not be this host's, and that another instance may be sending from: one that
+/// has been taken over does until its flows have ended. Only the same user's can share it.
 fn reply_socket(from: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(from), Type::DGRAM.nonblocking(), None)?;
     if from.is_ipv4() {
@@ -156,6 +157,7 @@ fn reply_socket(from: SocketAddr) -> io::Result<Socket> {
         socket.set_ip_transparent_v6(true)?;
         socket.set_only_v6(true)?;
     }
+    socket.set_reuse_port(true)?;
     socket.set_recv_buffer_size(1)?;
     socket.bind(&SockAddr::from(from))?;
     Ok(socket)

@@ -183,6 +183,35 @@ fn all_balancer_sockets_are_answered_where_another_instance_is_taken_over() -> T
     })
 }
 
+/// Which keeps its socket there while it drains.
+#[test]
+fn what_another_instance_answered_from_is_answered_from_by_its_successor() -> TestResult {
+    isolated_with_nft!(|| {
+        redirect("2000-2099")?;
+        let server = UdpServer::bind("127.0.0.1")?;
+        let server_v4 = server.addr()?.to_string();
+        let start = |args: &[&str]| transparent(&[args, &["-4", &server_v4]].concat());
+        let old = start(&["--drain-timeout", "3600"])?;
+        let addr = public(PUBLIC, 2000)?;
+        let balancer = UdpBalancer::bind("127.0.0.1")?;
+        let header = Header::v2_udp(CLIENT, DESTINATION)?;
+        balancer.send_to(addr, &header, b"question")?;
+        server.expect(CLIENT, b"question")?;
+        let newcomer = start(&["--takeover"])?;
+        old.wait_for_message("draining")?;
+        server.send(CLIENT.parse()?, b"from the old one")?;
+        assert_eq!(balancer.expect(b"from the old one")?.from, addr);
+        balancer.send_to(addr, &header, b"question")?;
+        server.expect(CLIENT, b"question")?;
+        server.send(CLIENT.parse()?, b"from the newcomer")?;
+        assert_eq!(balancer.expect(b"from the newcomer")?.from, addr);
+        drop(old);
+        let exit = newcomer.stop()?;
+        assert_eq!(exit.total("downstream_errors")?, 0);
+        exit.expect_success()
+    })
+}
+
 #[test]
 fn together_with_destinations_from_headers() -> TestResult {
     isolated_with_nft!(|| {
