@@ -3,6 +3,7 @@
 //! All are bound before any shard starts: in order, because UDP steering names sockets by their place in the reuseport
 //! group; and at once, so that a port in use ends the process before it has touched anything.
 
+mod error;
 mod group;
 mod inherited;
 mod socket;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use socket2::{Socket, Type};
 use tracing::warn;
 
+pub use self::error::BindError;
 use self::group::Group;
 pub(crate) use self::group::{Steered, Unsteered};
 pub use self::inherited::{InheritError, Inherited};
@@ -59,15 +61,6 @@ struct Listeners {
     udp: Vec<Arc<Socket>>,
     /// Whether the latter were inherited, all or some.
     udp_inherited: bool,
-}
-
-/// Why an address cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {protocol} {addr}: {error}{}", hint(.error))]
-pub struct BindError {
-    protocol: &'static str,
-    addr: ListenAddr,
-    error: io::Error,
 }
 
 /// How the sockets of an address are bound.
@@ -312,42 +305,6 @@ impl Manner {
             shards: self.udp_shards(),
             ..self
         }
-    }
-}
-
-// === impl BindError ===
-
-impl BindError {
-    fn new(addr: ListenAddr, kind: Type, error: io::Error) -> Self {
-        let protocol = if kind == Type::STREAM { "tcp" } else { "udp" };
-        Self {
-            protocol,
-            addr,
-            error,
-        }
-    }
-
-    /// Whether another process has the port.
-    pub(crate) fn in_use(&self) -> bool {
-        self.kind() == io::ErrorKind::AddrInUse
-    }
-
-    /// What the system refused.
-    pub(crate) fn kind(&self) -> io::ErrorKind {
-        self.error.kind()
-    }
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; another process has the port: stop it, or choose another with -l"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "; this host has no such address: choose one of its own with -l"
-        }
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
-        _ => "",
     }
 }
 
