@@ -19,8 +19,8 @@
 //! client. The [`coordinator`] tells them of new lists and server addresses over one glommio shared channel each, and a
 //! shard swaps them between two events: no locks. What a shard counts ([`metrics`]) it alone writes. The exception are the
 //! [`limits`] of connections, which are worth nothing unless they hold for the process: who sets them pays an atomic, or a
-//! short lock, for each connection or flow that begins or ends. A shard that is out of places or descriptors, with nobody of its
-//! own to displace, asks another one (`tcp::lobby`).
+//! short lock, for each connection or flow that begins or ends. A shard that is out of places or descriptors, and has nobody
+//! of its own to displace, asks another one (`tcp::lobby`).
 //!
 //! A shard stays on its CPU while messages queue up; with little to do, and with bulk, the kernel places it
 //! (`shard::locality`).
