@@ -295,8 +295,9 @@ impl Udp {
         self.count();
         self.cut();
         self.some_merged = false;
-        self.forward();
+        // What was handed over came earlier than what is at the listeners.
         self.take_over();
+        self.forward();
         self.reply();
         // Where each flow has one under way, its sender waits for the answer.
         if self.some_merged {

@@ -27,7 +27,7 @@ use crate::sys::mmsg::{Datagrams, Destination, Span};
 /// Bundles that may wait for a shard: 4 MiB of datagrams. What is too much is lost, as with a receive buffer that is full.
 const WAITING_MAX: usize = 64;
 
-/// The place of the inbox that bundles are put in. It is free once a batch is forwarded.
+/// The place of the inbox that bundles are put in. It is free unless a batch was left in the midst.
 const PLACE: usize = 0;
 
 /// Datagrams of one piece for one shard, one behind the other.
@@ -157,7 +157,7 @@ impl Udp {
         let Some(handover) = &self.handover else {
             return;
         };
-        if handover.rung.pop().is_none() {
+        if self.is_interrupted() || handover.rung.pop().is_none() {
             return;
         }
         // It stays readable, and each ring is an event of its own.
