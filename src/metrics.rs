@@ -114,8 +114,8 @@ pub struct UdpMetrics {
     pub refused_draining: Counter,
     /// Dropped because more came than could be served, and their client had no flow.
     pub refused_overload: Counter,
-    /// Lost because a listener's receive buffer was full. A piece of several that would have been received whole counts for
-    /// one, here and below.
+    /// Lost because a listener's receive buffer was full, or too much waited for a shard that another had received. A piece of
+    /// several that would have been received whole counts for one in a full buffer, here and below.
     pub lost_upstream: Counter,
     /// Lost because the receive buffer of a flow's socket was full.
     pub lost_downstream: Counter,

@@ -9,7 +9,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Context;
 use std::time::Instant;
 
@@ -22,10 +23,17 @@ use super::mishap::AtWork;
 use super::steer;
 use crate::addr::{ListenAddr, PeerAddr};
 use crate::shard::readiness::{Readiness, ReadyQueue, Watched};
-use crate::sys::mmsg::{Datagrams, Destination, Span};
+use crate::sys::mmsg::{BATCH_MAX, Datagrams, Destination, Span};
 
-/// Bundles that may wait for a shard: 4 MiB of datagrams. What is too much is lost, as with a receive buffer that is full.
-const WAITING_MAX: usize = 64;
+/// Bytes that may wait for a shard, as many as the kernel keeps for a listener. What is too much is lost, as with a receive
+/// buffer that is full.
+const WAITING_MAX: usize = 4 << 20;
+
+/// What a bundle counts for beside its datagrams: itself, and its place in a channel.
+const BUNDLE_COST: usize = 256;
+
+/// Bundles taken over before the shard's listeners get a turn: as many as come from one of these at once.
+const BUNDLES_MAX: usize = BATCH_MAX;
 
 /// The place of the inbox that bundles are put in. It is free unless a batch was left in the midst.
 const PLACE: usize = 0;
@@ -43,6 +51,8 @@ struct Bundle {
 /// A shard's end of what leads from each shard to each, before the shard is there.
 pub(crate) struct HandoverEnd {
     waiting: Receiver<Bundle>,
+    /// What this counts for.
+    waiting_len: Arc<AtomicUsize>,
     bell: Arc<OwnedFd>,
     /// By their numbers.
     shards: Arc<[Neighbour]>,
@@ -50,13 +60,16 @@ pub(crate) struct HandoverEnd {
 
 /// What leads to a shard.
 struct Neighbour {
-    waiting: SyncSender<Bundle>,
+    waiting: Sender<Bundle>,
+    /// In bytes.
+    waiting_len: Arc<AtomicUsize>,
     bell: Arc<OwnedFd>,
 }
 
 /// A shard's end, and the shard hears the bell.
 pub(super) struct Handover {
     waiting: Receiver<Bundle>,
+    waiting_len: Arc<AtomicUsize>,
     bell: Watched<Arc<OwnedFd>>,
     rung: Rc<ReadyQueue>,
     shards: Arc<[Neighbour]>,
@@ -72,9 +85,10 @@ pub(crate) fn ends(shards: usize) -> io::Result<Vec<HandoverEnd>> {
     let mut receivers = Vec::with_capacity(shards);
     for _ in 0..shards {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let (sender, receiver) = sync_channel(WAITING_MAX);
+        let (sender, receiver) = channel();
         neighbours.push(Neighbour {
             waiting: sender,
+            waiting_len: Arc::default(),
             bell: Arc::new(bell),
         });
         receivers.push(receiver);
@@ -84,10 +98,20 @@ pub(crate) fn ends(shards: usize) -> io::Result<Vec<HandoverEnd>> {
     Ok(ends
         .map(|(waiting, neighbour)| HandoverEnd {
             waiting,
+            waiting_len: Arc::clone(&neighbour.waiting_len),
             bell: Arc::clone(&neighbour.bell),
             shards: Arc::clone(&shards),
         })
         .collect())
+}
+
+// === impl Bundle ===
+
+impl Bundle {
+    /// What it counts for while it waits.
+    fn cost(&self) -> usize {
+        BUNDLE_COST + self.bytes.len()
+    }
 }
 
 // === impl Neighbour ===
@@ -95,15 +119,17 @@ pub(crate) fn ends(shards: usize) -> io::Result<Vec<HandoverEnd>> {
 impl Neighbour {
     /// Whether there was room.
     fn hand_over(&self, bundle: Bundle) -> bool {
-        match self.waiting.try_send(bundle) {
-            Ok(()) => {
-                // It fails if the shard has not heard the bell for 2^64 times.
-                let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
-                true
-            }
-            // It has ended, and with it its flows, in the latter case.
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        let cost = bundle.cost();
+        // Several may claim room at once, and one of them be refused what another gives back. Nothing else hangs on the count.
+        let before = self.waiting_len.fetch_add(cost, Ordering::Relaxed);
+        // It may have ended, and with it its flows.
+        if before + cost > WAITING_MAX || self.waiting.send(bundle).is_err() {
+            self.waiting_len.fetch_sub(cost, Ordering::Relaxed);
+            return false;
         }
+        // It fails if the shard has not heard the bell for 2^64 times.
+        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        true
     }
 }
 
@@ -117,6 +143,7 @@ impl Handover {
         let rung = Rc::default();
         Ok(Self {
             waiting: end.waiting,
+            waiting_len: end.waiting_len,
             bell: readiness.watch_queued(end.bell, &rung, 0)?,
             rung,
             shards: end.shards,
@@ -131,6 +158,13 @@ impl Handover {
     /// Whether there may be something to take over.
     fn has_rung(&self) -> bool {
         !self.rung.is_empty()
+    }
+
+    /// What has waited longest.
+    fn take(&self) -> Option<Bundle> {
+        let bundle = self.waiting.try_recv().ok()?;
+        self.waiting_len.fetch_sub(bundle.cost(), Ordering::Relaxed);
+        Some(bundle)
     }
 
     /// Has the shard look for more.
@@ -162,9 +196,8 @@ impl Udp {
         }
         // It stays readable, and each ring is an event of its own.
         handover.bell.drained();
-        for _ in 0..WAITING_MAX {
-            let handover = self.handover.as_ref();
-            let Some(bundle) = handover.and_then(|it| it.waiting.try_recv().ok()) else {
+        for _ in 0..BUNDLES_MAX {
+            let Some(bundle) = self.handover.as_ref().and_then(Handover::take) else {
                 return;
             };
             self.forward_bundle(&bundle);
@@ -268,7 +301,7 @@ impl Udp {
 mod tests {
     use super::*;
 
-    fn bundle() -> Bundle {
+    fn bundle(len: usize) -> Bundle {
         let loopback = ([127, 0, 0, 1], 9).into();
         Bundle {
             listen_addr: ListenAddr(loopback),
@@ -276,35 +309,55 @@ mod tests {
                 to: loopback,
                 from: None,
             },
-            bytes: Box::default(),
+            bytes: vec![0; len].into(),
             segment_len: 1,
         }
     }
 
+    fn rung(end: &HandoverEnd) -> Option<u64> {
+        let mut rung = [0; 8];
+        rustix::io::read(&end.bell, &mut rung).ok()?;
+        Some(u64::from_ne_bytes(rung))
+    }
+
     #[test]
-    fn what_is_handed_over_waits_for_its_shard_and_rings_there_as_long_as_there_is_room() {
+    fn what_is_handed_over_waits_for_its_shard_and_rings_there() {
         let ends = ends(3).expect("descriptors");
-        let [first, second, third] = &ends[..] else {
+        assert!(ends[0].shards[1].hand_over(bundle(7)));
+        assert!(ends[2].shards[1].hand_over(bundle(8)));
+        let lens = ends[1].waiting.try_iter().map(|it| it.bytes.len());
+        assert_eq!(lens.collect::<Vec<_>>(), [7, 8]);
+        assert_eq!(rung(&ends[1]), Some(2));
+        for silent in [&ends[0], &ends[2]] {
+            assert!(silent.waiting.try_recv().is_err());
+            assert_eq!(rung(silent), None);
+        }
+    }
+
+    #[test]
+    fn as_much_may_wait_as_there_is_room_for_whoever_has_handed_it_over() {
+        let readiness = Readiness::new().expect("descriptors");
+        let mut ends = ends(3).expect("descriptors");
+        let second = Handover::new(ends.remove(1), &readiness).expect("descriptors");
+        let [first, third] = &ends[..] else {
             panic!("an end for each");
         };
-        for _ in 0..WAITING_MAX {
-            assert!(first.shards[1].hand_over(bundle()));
+        let half = WAITING_MAX / 2 - BUNDLE_COST;
+        assert!(first.shards[1].hand_over(bundle(half)));
+        assert!(third.shards[1].hand_over(bundle(half)));
+        for end in [first, third] {
+            assert!(!end.shards[1].hand_over(bundle(0)), "there is a limit");
+            assert!(end.shards[2].hand_over(bundle(0)), "to each shard its own");
         }
-        assert!(!third.shards[1].hand_over(bundle()), "there is a limit");
-        assert_eq!(second.waiting.try_iter().count(), WAITING_MAX);
-        assert!(first.waiting.try_recv().is_err() && third.waiting.try_recv().is_err());
-        let mut rung = [0; 8];
-        rustix::io::read(&second.bell, &mut rung).expect("it has rung");
-        assert_eq!(u64::from_ne_bytes(rung), WAITING_MAX as u64);
-        for silent in [first, third] {
-            assert!(rustix::io::read(&silent.bell, &mut rung).is_err());
-        }
+        assert!(second.take().is_some());
+        assert!(first.shards[1].hand_over(bundle(half)));
+        assert!(!first.shards[1].hand_over(bundle(0)));
     }
 
     #[test]
     fn what_is_handed_to_a_shard_that_has_ended_is_lost() {
         let mut ends = ends(2).expect("descriptors");
         drop(ends.pop());
-        assert!(!ends[0].shards[1].hand_over(bundle()));
+        assert!(!ends[0].shards[1].hand_over(bundle(0)));
     }
 }

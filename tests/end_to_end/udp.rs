@@ -9,6 +9,7 @@ mod first_limits;
 mod first_sessions;
 mod first_shards;
 mod floods;
+mod handover;
 mod idle;
 mod lists;
 mod log;

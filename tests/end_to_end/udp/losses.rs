@@ -11,7 +11,7 @@ const FLOOD: usize = 30_000;
 
 /// The sum of these metrics, as soon as it is this, or what they are if it is never.
 #[track_caller]
-fn wait_for_sum(proxy: &Proxy, samples: &[&str], sum: usize) -> TestResult<Vec<usize>> {
+pub(super) fn wait_for_sum(proxy: &Proxy, samples: &[&str], sum: usize) -> TestResult<Vec<usize>> {
     let admin = proxy.admin()?;
     let mut counts = Vec::new();
     let reached = wait_for(|| {
