@@ -109,7 +109,7 @@
 //! | pipes of a shard | 256, of which 64 are kept when idle, unless connections wait for descriptors |
 //! | UDP flows, and peers bound to clients | `--max-flows` each; never-answered ones go first, then those whose client has not spoken since |
 //! | what waits for a shard that another has received | 4 MiB, further datagrams are lost and counted |
-//! | new flows of a batch while a listener's receive buffer is half full | 2 |
+//! | new flows of a batch while a listener's receive buffer is half full, or what waits for the shard half of its limit | 2 |
 //! | TCP connections | `--max-connections`; those without a header make room, further ones wait in the backlog |
 //! | connections and flows of a client, new ones a second | `--max-connections-per-client`, `--new-connections-per-second` |
 //! | clients whose new connections are remembered | 131,072 a second; those beyond are let in |

@@ -43,7 +43,7 @@ use self::count::Counting;
 use self::flow::{Flow, FlowId, FlowTable, FrontendId};
 use self::handover::{Handover, HandoverEnd};
 use self::limits::Limits;
-use self::losses::{Losses, QueueWatch};
+use self::losses::{Losses, Newcomers, QueueWatch};
 use self::mishap::AtWork;
 use self::mode::{Mode, SppBytes};
 use self::purge::Purge;
@@ -134,8 +134,8 @@ pub(crate) struct Udp {
     at_work: AtWork,
     /// Whether this turn some flow had several datagrams, which leave together.
     some_merged: bool,
-    /// How many flows the batch in the inbox may still begin.
-    newcomers_left: usize,
+    /// How many flows the batch in the inbox may still begin, or what other shards have handed over.
+    newcomers: Newcomers,
     limits: Limits,
     /// What of the shard's draining has been heeded.
     draining: Option<Draining>,
@@ -264,7 +264,7 @@ impl Udp {
             serving: VecDeque::new(),
             at_work: AtWork::Nothing,
             some_merged: false,
-            newcomers_left: 0,
+            newcomers: Newcomers::ALL,
             limits: Limits::new(),
             draining: None,
         })

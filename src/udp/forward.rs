@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::begin::details;
 use super::binding::Downstream;
 use super::flow::{FlowId, FrontendId};
+use super::losses::Newcomers;
 use super::mishap::AtWork;
 use super::mode::Reading;
 use super::segments::Known;
@@ -56,6 +57,10 @@ impl Udp {
         (self.incoming, self.incoming_to) = (0..received, frontend);
         let now = Instant::now();
         self.look_at_queue(frontend, received == BATCH_MAX, now);
+        self.newcomers = Newcomers::ALL;
+        if self.listeners[frontend as usize].queue.is_crowded() {
+            self.newcomers.restrict();
+        }
         self.forward_rest(now);
         received
     }
@@ -114,7 +119,7 @@ impl Udp {
                 return None;
             }
             // What made-up clients cost would be taken from those who are being served.
-            None if self.newcomers_left == 0 => {
+            None if !self.newcomers.let_in() => {
                 self.settings.metrics.udp.refused_overload.increment();
                 let error = io::Error::other("they come faster than they can be served");
                 let message = "datagrams of new clients dropped";
@@ -124,7 +129,6 @@ impl Udp {
                 return None;
             }
             None => {
-                self.newcomers_left -= 1;
                 let details = details(self.inbox.bytes(datagram));
                 self.open(key, downstream.frontend, reply_to, details, now)?
             }

@@ -19,6 +19,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::Udp;
 use super::binding::Downstream;
 use super::flow::FrontendId;
+use super::losses::Newcomers;
 use super::mishap::AtWork;
 use super::steer;
 use crate::addr::{ListenAddr, PeerAddr};
@@ -160,6 +161,11 @@ impl Handover {
         !self.rung.is_empty()
     }
 
+    /// Whether so much waits that newcomers come last.
+    fn is_crowded(&self) -> bool {
+        self.waiting_len.load(Ordering::Relaxed) >= WAITING_MAX / 2
+    }
+
     /// What has waited longest.
     fn take(&self) -> Option<Bundle> {
         let bundle = self.waiting.try_recv().ok()?;
@@ -196,6 +202,7 @@ impl Udp {
         }
         // It stays readable, and each ring is an event of its own.
         handover.bell.drained();
+        self.newcomers = Newcomers::ALL;
         for _ in 0..BUNDLES_MAX {
             let Some(bundle) = self.handover.as_ref().and_then(Handover::take) else {
                 return;
@@ -218,7 +225,11 @@ impl Udp {
             peer: PeerAddr::new(bundle.reply_to.to),
             frontend,
         };
-        self.look_at_queue(frontend, false, now);
+        // Made-up clients come this way no faster.
+        let is_crowded = self.handover.as_ref().is_some_and(Handover::is_crowded);
+        if is_crowded || self.listeners[frontend as usize].queue.is_crowded() {
+            self.newcomers.restrict();
+        }
         let datagrams = self.inbox.put(PLACE, &bundle.bytes, bundle.segment_len);
         self.admit_each(datagrams, downstream, bundle.reply_to, now);
         self.send_admitted();
@@ -343,7 +354,9 @@ mod tests {
             panic!("an end for each");
         };
         let half = WAITING_MAX / 2 - BUNDLE_COST;
+        assert!(!second.is_crowded());
         assert!(first.shards[1].hand_over(bundle(half)));
+        assert!(second.is_crowded());
         assert!(third.shards[1].hand_over(bundle(half)));
         for end in [first, third] {
             assert!(!end.shards[1].hand_over(bundle(0)), "there is a limit");

@@ -19,12 +19,18 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Flows that a batch begins while its listener is crowded. Whoever has none is not shut out for good.
 const NEWCOMERS_MAX: usize = 2;
 
+/// How many flows what was received at once may still begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Newcomers(usize);
+
 /// What is known of a listener's losses.
 pub(super) struct QueueWatch {
     losses: Losses,
     asked_at: Instant,
     /// Whether the last read may have left something.
     was_full: bool,
+    /// Whether the buffer was half full, or more, with so much just read.
+    is_crowded: bool,
 }
 
 /// How many of the kernel's count for a socket have been counted here.
@@ -34,11 +40,9 @@ pub(super) struct Losses(u32);
 // === impl Udp ===
 
 impl Udp {
-    /// Counts what a listener has lost, if it is time to ask, and decides how many flows the batch just read may begin. That
-    /// takes ten times as long as passing a datagram on, so it comes last where the listener is crowded: half full, or
-    /// more, with so much just read. `full` says that there may be more to read.
+    /// Counts what a listener has lost, if it is time to ask, and decides whether it is crowded. `full` says that there may be
+    /// more to read.
     pub(super) fn look_at_queue(&mut self, frontend: FrontendId, full: bool, now: Instant) {
-        self.newcomers_left = usize::MAX;
         let listener = &mut self.listeners[frontend as usize];
         let Exit::Listener(socket) = &listener.exit else {
             return;
@@ -46,6 +50,7 @@ impl Udp {
         let watch = &mut listener.queue;
         let is_due = full || watch.was_full || now >= watch.asked_at + ASK_EVERY;
         watch.was_full = full;
+        watch.is_crowded = false;
         if !is_due {
             return;
         }
@@ -53,9 +58,7 @@ impl Udp {
         let Ok(queue) = ReceiveQueue::of(socket) else {
             return;
         };
-        if full && queue.used >= queue.limit / 2 {
-            self.newcomers_left = NEWCOMERS_MAX;
-        }
+        watch.is_crowded = full && queue.used >= queue.limit / 2;
         watch
             .losses
             .count(queue.dropped, &self.settings.metrics.udp.lost_upstream);
@@ -99,7 +102,33 @@ impl QueueWatch {
             losses: Losses(dropped),
             asked_at: Instant::now(),
             was_full: false,
+            is_crowded: false,
         }
+    }
+
+    /// Whether it was at the last look.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.is_crowded
+    }
+}
+
+// === impl Newcomers ===
+
+impl Newcomers {
+    /// Any number.
+    pub(super) const ALL: Self = Self(usize::MAX);
+
+    /// Leaves few, as more waits than can be served. To begin a flow takes ten times as long as to pass a datagram on, so it
+    /// comes last.
+    pub(super) fn restrict(&mut self) {
+        self.0 = self.0.min(NEWCOMERS_MAX);
+    }
+
+    /// Whether one more may begin.
+    pub(super) fn let_in(&mut self) -> bool {
+        let may = self.0 > 0;
+        self.0 -= usize::from(may);
+        may
     }
 }
 
@@ -119,6 +148,17 @@ impl Losses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_newcomers_are_let_in_however_often_they_are_too_many() {
+        let mut newcomers = Newcomers::ALL;
+        assert!((0..1_000).all(|_| newcomers.let_in()));
+        let let_in = (0..1_000).filter(|_| {
+            newcomers.restrict();
+            newcomers.let_in()
+        });
+        assert_eq!(let_in.count(), NEWCOMERS_MAX);
+    }
 
     #[test]
     fn each_loss_is_counted_once_even_when_the_kernels_count_begins_anew() {
