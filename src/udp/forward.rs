@@ -12,7 +12,7 @@ use super::mishap::AtWork;
 use super::mode::Reading;
 use super::segments::Known;
 use super::{Admitted, Exit, Udp};
-use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing, Refused, Span};
+use crate::sys::mmsg::{BATCH_MAX, Destination, Outgoing, Span};
 
 impl Udp {
     /// Takes about one batch of datagrams off the listeners and sends each to the server from its client's address.
@@ -204,22 +204,23 @@ impl Udp {
                     metrics.bytes_upstream.add(bytes);
                     rest = &rest[sent..];
                     refused_before = false;
+                    self.segments_upstream.sent();
                 }
-                Err(refused) if self.segments_upstream.learn(&refused) => {}
-                // An answer to an earlier datagram: nobody listened. This one has not been sent yet.
-                Err(Refused { error, .. })
-                    if error.kind() == io::ErrorKind::ConnectionRefused && !refused_before =>
-                {
-                    metrics.upstream_errors.increment();
+                Err(refused) => {
+                    let lost = self.segments_upstream.refused(&refused);
+                    let error = refused.error;
+                    let is_refusal = error.kind() == io::ErrorKind::ConnectionRefused;
+                    if lost == 0 {
+                        continue;
+                    } else if is_refusal && !refused_before {
+                        // An answer to an earlier datagram: nobody listened. This one has not been sent yet.
+                        metrics.upstream_errors.increment();
+                        refused_before = true;
+                    } else {
+                        metrics.upstream_errors.add(lost as u64);
+                        rest = rest.get(lost..).unwrap_or_default();
+                    }
                     failed = Some(error);
-                    refused_before = true;
-                }
-                Err(Refused {
-                    error, datagrams, ..
-                }) => {
-                    metrics.upstream_errors.add(datagrams as u64);
-                    failed = Some(error);
-                    rest = &rest[datagrams..];
                 }
             }
         }

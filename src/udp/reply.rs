@@ -9,7 +9,7 @@ use super::flow::{FlowId, FrontendId};
 use super::mishap::AtWork;
 use super::mode::SppBytes;
 use crate::addr::PeerAddr;
-use crate::sys::mmsg::{BATCH_MAX, Outgoing, Refused};
+use crate::sys::mmsg::{BATCH_MAX, Outgoing};
 
 /// Replies of one flow before the other flows get a turn.
 const REPLIES_MAX: usize = 32;
@@ -149,17 +149,21 @@ impl Udp {
                     metrics.datagrams_downstream.add(sent as u64);
                     metrics.bytes_downstream.add(lens.sum::<usize>() as u64);
                     rest = &rest[sent..];
+                    self.segments_downstream.sent();
                 }
-                Err(refused) if self.segments_downstream.learn(&refused) => {}
-                Err(Refused {
-                    error, datagrams, ..
-                }) => {
-                    metrics.downstream_errors.add(datagrams as u64);
+                Err(refused) => {
+                    let lost = self.segments_downstream.refused(&refused);
+                    if lost == 0 {
+                        continue;
+                    }
+                    metrics.downstream_errors.add(lost as u64);
                     let subject = self.subject(frontend, peer);
-                    self.limits
-                        .downstream
-                        .debug(&subject, "cannot send a reply", Some(&error));
-                    rest = &rest[datagrams..];
+                    self.limits.downstream.debug(
+                        &subject,
+                        "cannot send a reply",
+                        Some(&refused.error),
+                    );
+                    rest = rest.get(lost..).unwrap_or_default();
                 }
             }
         }

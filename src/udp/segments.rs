@@ -18,9 +18,23 @@ use crate::addr::PeerAddr;
 use crate::sys::mmsg::{Destination, Refused, Span};
 use crate::sys::sockopt::IntOption;
 
-/// How long datagrams may be that leave in one piece. Learned from refusals, for good.
+/// How long datagrams may be that leave in one piece. Learned for good from refusals of pieces, if what was refused then leaves
+/// alone: the kernel has the same errors for destinations that it sends nothing to, such as port 0.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SegmentLimit(usize);
+pub(super) struct SegmentLimit {
+    len_max: usize,
+    /// What was refused last, as long as nothing of it has left alone.
+    trial: Option<Trial>,
+}
+
+/// A piece that was refused.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    errno: Errno,
+    datagrams: usize,
+    /// The limit before.
+    former: usize,
+}
 
 /// A header that has been decoded, and the flow it led to.
 #[derive(Clone, Copy)]
@@ -111,33 +125,53 @@ impl Udp {
 
 impl SegmentLimit {
     /// Whatever fits into a piece.
-    pub(super) const ANY: Self = Self(usize::MAX);
+    pub(super) const ANY: Self = Self {
+        len_max: usize::MAX,
+        trial: None,
+    };
 
     /// The length in bytes; 0 if all datagrams are to leave alone.
     pub(super) fn len_max(self) -> usize {
-        self.0
+        self.len_max
     }
 
-    /// Takes in what could not be sent. Returns whether to send it again: in one piece it cannot be, but alone perhaps.
-    pub(super) fn learn(&mut self, refused: &Refused) -> bool {
+    /// Takes in that something was sent.
+    pub(super) fn sent(&mut self) {
+        self.trial = None;
+    }
+
+    /// Takes in what could not be sent. Returns how many datagrams are lost; 0 if the same are to be sent again: in one piece
+    /// they cannot be, but alone perhaps.
+    pub(super) fn refused(&mut self, refused: &Refused) -> usize {
+        let errno = Errno::from_io_error(&refused.error);
+        let trial = self.trial.take();
         if refused.datagrams == 1 {
-            return false;
+            let Some(trial) = trial else {
+                return 1;
+            };
+            self.len_max = trial.former;
+            // So would be all others of the piece, but the last: that may be shorter.
+            let is_same = errno == Some(trial.errno);
+            return if is_same { trial.datagrams - 1 } else { 1 };
         }
-        match errno(&refused.error) {
+        let (errno, len_max) = match errno {
             // The device cannot compute checksums, or a transformation (IPsec) is in the way.
-            Some(Errno::IO) => self.0 = 0,
+            Some(errno @ Errno::IO) => (errno, 0),
             // Longer than the path's MTU: alone they are sent as fragments. Linux 6.14 changed which error that is.
-            Some(Errno::INVAL | Errno::MSGSIZE) => {
-                self.0 = self.0.min(refused.segment_len.saturating_sub(1));
+            Some(errno @ (Errno::INVAL | Errno::MSGSIZE)) => {
+                let shorter = refused.segment_len.saturating_sub(1);
+                (errno, self.len_max.min(shorter))
             }
-            _ => return false,
-        }
-        true
+            _ => return refused.datagrams,
+        };
+        self.trial = Some(Trial {
+            errno,
+            datagrams: refused.datagrams,
+            former: self.len_max,
+        });
+        self.len_max = len_max;
+        0
     }
-}
-
-fn errno(error: &io::Error) -> Option<Errno> {
-    Errno::from_io_error(error)
 }
 
 #[cfg(test)]
@@ -156,9 +190,11 @@ mod tests {
     fn a_length_beyond_the_mtu_is_not_tried_again_but_shorter_ones_are() {
         for errno in [Errno::INVAL, Errno::MSGSIZE] {
             let mut limit = SegmentLimit::ANY;
-            assert!(limit.learn(&refused(errno, 2, 1_600)));
+            assert_eq!(limit.refused(&refused(errno, 2, 1_600)), 0);
             assert_eq!(limit.len_max(), 1_599);
-            assert!(limit.learn(&refused(errno, 40, 1_500)));
+            limit.sent();
+            assert_eq!(limit.refused(&refused(errno, 40, 1_500)), 0);
+            limit.sent();
             assert_eq!(limit.len_max(), 1_499);
         }
     }
@@ -166,21 +202,44 @@ mod tests {
     #[test]
     fn a_route_that_takes_no_pieces_is_not_asked_again() {
         let mut limit = SegmentLimit::ANY;
-        assert!(limit.learn(&refused(Errno::IO, 2, 100)));
+        assert_eq!(limit.refused(&refused(Errno::IO, 2, 100)), 0);
         assert_eq!(limit.len_max(), 0);
+        limit.sent();
         // Nor does anything later bring the limit up.
-        assert!(limit.learn(&refused(Errno::INVAL, 2, 100)));
+        assert_eq!(limit.refused(&refused(Errno::IO, 1, 100)), 1);
+        assert_eq!(limit.refused(&refused(Errno::INVAL, 2, 100)), 0);
+        limit.sent();
         assert_eq!(limit.len_max(), 0);
+    }
+
+    #[test]
+    fn what_is_refused_alone_as_well_was_not_refused_for_its_length() {
+        for errno in [Errno::IO, Errno::INVAL, Errno::MSGSIZE] {
+            let mut limit = SegmentLimit::ANY;
+            assert_eq!(limit.refused(&refused(errno, 2, 1_600)), 0);
+            limit.sent();
+            let learned = limit.len_max();
+            // All are lost that are as long as the first; the last is tried.
+            assert_eq!(limit.refused(&refused(errno, 40, 20)), 0);
+            assert_eq!(limit.refused(&refused(errno, 1, 20)), 39);
+            assert_eq!(limit.len_max(), learned);
+            assert_eq!(limit.refused(&refused(errno, 1, 7)), 1);
+            assert_eq!(limit.len_max(), learned);
+            // An error of another kind, of an earlier datagram perhaps, proves nothing.
+            assert_eq!(limit.refused(&refused(errno, 40, 20)), 0);
+            assert_eq!(limit.refused(&refused(Errno::CONNREFUSED, 1, 20)), 1);
+            assert_eq!(limit.len_max(), learned);
+        }
     }
 
     #[test]
     fn what_fails_alone_or_for_other_reasons_teaches_nothing() {
         let mut limit = SegmentLimit::ANY;
         for errno in [Errno::IO, Errno::INVAL, Errno::MSGSIZE] {
-            assert!(!limit.learn(&refused(errno, 1, 1_600)));
+            assert_eq!(limit.refused(&refused(errno, 1, 1_600)), 1);
         }
         for errno in [Errno::AGAIN, Errno::CONNREFUSED, Errno::PERM, Errno::NOBUFS] {
-            assert!(!limit.learn(&refused(errno, 2, 1_600)));
+            assert_eq!(limit.refused(&refused(errno, 2, 1_600)), 2);
         }
         assert_eq!(limit.len_max(), SegmentLimit::ANY.len_max());
     }

@@ -1,7 +1,12 @@
 //! Several datagrams in one piece (udp(7)): faster, and nothing else. Whoever is at either end, each datagram arrives as it
 //! was sent: whole, alone and in its order.
 
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
 use super::header_of;
+use super::losses::wait_for_sum;
 use crate::harness::{Header, Pieces, Proxy, UdpBalancer, UdpServer};
 use crate::namespace::{TestResult, isolated, run};
 
@@ -248,6 +253,52 @@ fn datagrams_longer_than_the_mtu_pass_and_shorter_ones_still_in_one_piece() -> T
         assert_eq!(exit.total("downstream_errors")?, 0);
         exit.expect_success()
     })
+}
+
+/// A datagram from port 0, where no answer can go: the kernel refuses it as it refuses pieces that are too long.
+#[test]
+fn replies_that_cannot_be_sent_at_all_do_not_keep_others_from_leaving_in_one_piece() -> TestResult {
+    isolated(|| {
+        let server = UdpServer::bind("127.0.0.1")?;
+        let proxy = Proxy::udp(server.addr()?)
+            .args(["--admin", "127.0.0.1:0", "--listeners", "1"])
+            .start()?;
+        let payload = [header_of(CLIENT)?.bytes(), b"question"].concat();
+        send_from_port_0(proxy.addr(), &payload)?;
+        server.expect(CLIENT, b"question")?;
+        let replies = |client: &str, payloads: &[Vec<u8>]| {
+            proxy.at_once(|| {
+                let client = client.parse()?;
+                payloads
+                    .iter()
+                    .try_for_each(|payload| server.send(client, payload))
+            })
+        };
+        replies(CLIENT, &payloads(&[20, 20, 7]))?;
+        let errors = "glommproxy_datagram_errors_total{direction=\"downstream\"}";
+        wait_for_sum(&proxy, &[errors], 3)?;
+
+        let balancer = UdpBalancer::bind("127.0.0.1")?;
+        let takes = Pieces::of(balancer.socket())?;
+        balancer.send(&proxy, &header_of(OTHER)?, b"question")?;
+        server.expect(OTHER, b"question")?;
+        replies(OTHER, &payloads(&[1_200; 3]))?;
+        assert_eq!(lens(&takes.receive_all(3)?), [[1_200; 3]]);
+        proxy.stop()?.expect_success()
+    })
+}
+
+/// From loopback, over a raw socket (raw(7)), as no other can have that port.
+fn send_from_port_0(to: SocketAddr, payload: &[u8]) -> TestResult {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP))?;
+    let mut datagram = Vec::new();
+    datagram.extend(0u16.to_be_bytes()); // source port
+    datagram.extend(to.port().to_be_bytes());
+    datagram.extend(u16::try_from(8 + payload.len())?.to_be_bytes());
+    datagram.extend([0, 0]); // no checksum
+    datagram.extend(payload);
+    socket.send_to(&datagram, &to.into())?;
+    Ok(())
 }
 
 /// The same header is on all replies of a client, and those of other clients at once have others.
