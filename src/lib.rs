@@ -94,7 +94,8 @@
 //! them in one *piece* (udp(7), `UDP_SEGMENT`), and who receives them notices nothing; pieces that come in (`UDP_GRO`) are
 //! taken apart, as each datagram has its own header (`udp::segments`, `sys::mmsg`). A route that refuses pieces gets
 //! datagrams. The kernel steers a piece whole, by the first header in it; what it holds for other shards' clients, where a
-//! balancer has one socket for many, is handed over to these (`udp::handover`).
+//! balancer has one socket for many, is handed over to these (`udp::handover`), and the shards ask for no more pieces there
+//! (`udp::mixed`).
 //!
 //! # Limits
 //!

@@ -15,6 +15,7 @@ pub(crate) mod handover;
 mod limits;
 mod losses;
 mod mishap;
+mod mixed;
 mod mode;
 mod purge;
 mod redirect;
@@ -45,6 +46,7 @@ use self::handover::{Handover, HandoverEnd};
 use self::limits::Limits;
 use self::losses::{Losses, Newcomers, QueueWatch};
 use self::mishap::AtWork;
+use self::mixed::Intake;
 use self::mode::{Mode, SppBytes};
 use self::purge::Purge;
 pub(crate) use self::redirect::REDIRECTED_MAX;
@@ -156,6 +158,7 @@ struct UdpListener {
     /// How many flows send their replies from here.
     flows: usize,
     queue: QueueWatch,
+    intake: Intake,
     /// How many sockets the address has on all shards.
     group: u32,
 }
@@ -229,6 +232,7 @@ impl Udp {
                     exit: Exit::Listener(socket),
                     flows: 0,
                     queue,
+                    intake: Intake::Pieces,
                     group,
                 })
             })

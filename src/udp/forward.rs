@@ -40,6 +40,7 @@ impl Udp {
                 if error.kind() == io::ErrorKind::WouldBlock {
                     socket.drained();
                     self.look_at_queue(frontend, false, Instant::now());
+                    self.separate(frontend);
                 } else {
                     // A pending error of the socket, which this call has taken off.
                     let limit = &self.limits.receive;
@@ -62,6 +63,7 @@ impl Udp {
             self.newcomers.restrict();
         }
         self.forward_rest(now);
+        self.separate(frontend);
         received
     }
 

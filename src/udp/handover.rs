@@ -4,6 +4,12 @@
 //! clients it may hold datagrams of other shards' clients. These shards take them over, and go on as if the kernel had brought
 //! them; otherwise a client would have flows on several shards, with sockets of one 4-tuple. It is rare, as neighbours in such
 //! a piece are of one length and of several clients, so a copy and a bell for each other shard cost little.
+//!
+//! A client's datagrams that come both ways, handed over and steered to its shard, can overtake each other. So shards see to it
+//! that they are merged no more where such pieces have come ([`mixed`](super::mixed)): what comes over a network keeps its order,
+//! but for the first ones. What a sender on this host has put into one piece stays together in the kernel until it is steered.
+//! There a client's datagrams keep their order within a piece, and across pieces that begin with clients of one shard, but not
+//! across others.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -39,6 +45,13 @@ const BUNDLES_MAX: usize = BATCH_MAX;
 /// The place of the inbox that bundles are put in. It is free unless a batch was left in the midst.
 const PLACE: usize = 0;
 
+/// What a shard tells another.
+enum Handed {
+    Bundle(Bundle),
+    /// To this listener mixed pieces come.
+    Mixed(ListenAddr),
+}
+
 /// Datagrams of one piece for one shard, one behind the other.
 struct Bundle {
     listen_addr: ListenAddr,
@@ -51,7 +64,7 @@ struct Bundle {
 
 /// A shard's end of what leads from each shard to each, before the shard is there.
 pub(crate) struct HandoverEnd {
-    waiting: Receiver<Bundle>,
+    waiting: Receiver<Handed>,
     /// What this counts for.
     waiting_len: Arc<AtomicUsize>,
     bell: Arc<OwnedFd>,
@@ -61,7 +74,7 @@ pub(crate) struct HandoverEnd {
 
 /// What leads to a shard.
 struct Neighbour {
-    waiting: Sender<Bundle>,
+    waiting: Sender<Handed>,
     /// In bytes.
     waiting_len: Arc<AtomicUsize>,
     bell: Arc<OwnedFd>,
@@ -69,7 +82,7 @@ struct Neighbour {
 
 /// A shard's end, and the shard hears the bell.
 pub(super) struct Handover {
-    waiting: Receiver<Bundle>,
+    waiting: Receiver<Handed>,
     waiting_len: Arc<AtomicUsize>,
     bell: Watched<Arc<OwnedFd>>,
     rung: Rc<ReadyQueue>,
@@ -106,12 +119,16 @@ pub(crate) fn ends(shards: usize) -> io::Result<Vec<HandoverEnd>> {
         .collect())
 }
 
-// === impl Bundle ===
+// === impl Handed ===
 
-impl Bundle {
+impl Handed {
     /// What it counts for while it waits.
     fn cost(&self) -> usize {
-        BUNDLE_COST + self.bytes.len()
+        match self {
+            Self::Bundle(bundle) => BUNDLE_COST + bundle.bytes.len(),
+            // There are few: one from each shard for each listener.
+            Self::Mixed(_) => 0,
+        }
     }
 }
 
@@ -119,12 +136,13 @@ impl Bundle {
 
 impl Neighbour {
     /// Whether there was room.
-    fn hand_over(&self, bundle: Bundle) -> bool {
-        let cost = bundle.cost();
+    fn hand_over(&self, handed: Handed) -> bool {
+        let cost = handed.cost();
         // Several may claim room at once, and one of them be refused what another gives back. Nothing else hangs on the count.
         let before = self.waiting_len.fetch_add(cost, Ordering::Relaxed);
+        let has_room = cost == 0 || before + cost <= WAITING_MAX;
         // It may have ended, and with it its flows.
-        if before + cost > WAITING_MAX || self.waiting.send(bundle).is_err() {
+        if !has_room || self.waiting.send(handed).is_err() {
             self.waiting_len.fetch_sub(cost, Ordering::Relaxed);
             return false;
         }
@@ -167,10 +185,18 @@ impl Handover {
     }
 
     /// What has waited longest.
-    fn take(&self) -> Option<Bundle> {
-        let bundle = self.waiting.try_recv().ok()?;
-        self.waiting_len.fetch_sub(bundle.cost(), Ordering::Relaxed);
-        Some(bundle)
+    fn take(&self) -> Option<Handed> {
+        let handed = self.waiting.try_recv().ok()?;
+        self.waiting_len.fetch_sub(handed.cost(), Ordering::Relaxed);
+        Some(handed)
+    }
+
+    /// Tells all shards but this that mixed pieces come to a listener.
+    pub(super) fn tell_mixed(&self, listen_addr: ListenAddr, shard: usize) {
+        let others = self.shards.iter().enumerate();
+        for (_, other) in others.filter(|&(number, _)| number != shard) {
+            other.hand_over(Handed::Mixed(listen_addr));
+        }
     }
 
     /// Has the shard look for more.
@@ -204,10 +230,11 @@ impl Udp {
         handover.bell.drained();
         self.newcomers = Newcomers::ALL;
         for _ in 0..BUNDLES_MAX {
-            let Some(bundle) = self.handover.as_ref().and_then(Handover::take) else {
-                return;
-            };
-            self.forward_bundle(&bundle);
+            match self.handover.as_ref().and_then(Handover::take) {
+                Some(Handed::Bundle(bundle)) => self.forward_bundle(&bundle),
+                Some(Handed::Mixed(listen_addr)) => self.hear_mixed(listen_addr),
+                None => return,
+            }
         }
         self.look_again_at_handover();
     }
@@ -237,23 +264,7 @@ impl Udp {
         self.at_work = AtWork::Nothing;
     }
 
-    /// Whether datagrams of one piece are for clients of several shards.
-    pub(super) fn is_mixed(&self, mut datagrams: Datagrams, frontend: FrontendId) -> bool {
-        if self.handover.is_none() {
-            return false;
-        }
-        let Some(first) = datagrams.next() else {
-            return false;
-        };
-        let mut owners = datagrams.map(|datagram| self.owner(datagram, frontend));
-        let Some(second) = owners.next() else {
-            return false;
-        };
-        let owner = self.owner(first, frontend);
-        second != owner || owners.any(|other| other != owner)
-    }
-
-    /// Admits those datagrams of a piece that are this shard's, and hands over the others.
+    /// Admits those datagrams in one place that are this shard's, and hands over the others.
     pub(super) fn admit_own(
         &mut self,
         datagrams: Datagrams,
@@ -293,14 +304,14 @@ impl Udp {
             segment_len: lens.max().unwrap_or_default(),
         };
         let neighbour = self.handover.as_ref().and_then(|it| it.shards.get(shard));
-        if !neighbour.is_some_and(|it| it.hand_over(bundle)) {
+        if !neighbour.is_some_and(|it| it.hand_over(Handed::Bundle(bundle))) {
             let lost = &self.settings.metrics.udp.lost_upstream;
             lost.add(datagrams.count() as u64);
         }
     }
 
     /// The shard of a datagram's client.
-    fn owner(&self, datagram: Span, frontend: FrontendId) -> usize {
+    pub(super) fn owner(&self, datagram: Span, frontend: FrontendId) -> usize {
         let group = self.listeners[frontend as usize].group;
         let member = steer::member(self.inbox.bytes(datagram), group, self.settings.header);
         // As the sockets of a group were dealt.
@@ -311,10 +322,11 @@ impl Udp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
-    fn bundle(len: usize) -> Bundle {
-        let loopback = ([127, 0, 0, 1], 9).into();
-        Bundle {
+    fn bundle(len: usize) -> Handed {
+        let loopback = loopback();
+        Handed::Bundle(Bundle {
             listen_addr: ListenAddr(loopback),
             reply_to: Destination {
                 to: loopback,
@@ -322,7 +334,11 @@ mod tests {
             },
             bytes: vec![0; len].into(),
             segment_len: 1,
-        }
+        })
+    }
+
+    fn loopback() -> SocketAddr {
+        ([127, 0, 0, 1], 9).into()
     }
 
     fn rung(end: &HandoverEnd) -> Option<u64> {
@@ -336,8 +352,11 @@ mod tests {
         let ends = ends(3).expect("descriptors");
         assert!(ends[0].shards[1].hand_over(bundle(7)));
         assert!(ends[2].shards[1].hand_over(bundle(8)));
-        let lens = ends[1].waiting.try_iter().map(|it| it.bytes.len());
-        assert_eq!(lens.collect::<Vec<_>>(), [7, 8]);
+        let costs = ends[1].waiting.try_iter().map(|it| it.cost());
+        assert_eq!(
+            costs.collect::<Vec<_>>(),
+            [7, 8].map(|len| BUNDLE_COST + len)
+        );
         assert_eq!(rung(&ends[1]), Some(2));
         for silent in [&ends[0], &ends[2]] {
             assert!(silent.waiting.try_recv().is_err());
@@ -362,6 +381,9 @@ mod tests {
             assert!(!end.shards[1].hand_over(bundle(0)), "there is a limit");
             assert!(end.shards[2].hand_over(bundle(0)), "to each shard its own");
         }
+        // What there is little of anyway always has room.
+        let mixed = Handed::Mixed(ListenAddr(loopback()));
+        assert!(first.shards[1].hand_over(mixed));
         assert!(second.take().is_some());
         assert!(first.shards[1].hand_over(bundle(half)));
         assert!(!first.shards[1].hand_over(bundle(0)));

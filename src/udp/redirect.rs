@@ -14,6 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::flow::FrontendId;
 use super::losses::QueueWatch;
+use super::mixed::Intake;
 use super::{Exit, Udp, UdpListener, reply_path};
 use crate::addr::{Frontend, ListenAddr, PeerAddr};
 use crate::limits::Descriptors;
@@ -116,6 +117,7 @@ impl Udp {
                 _descriptor: descriptor,
             },
             flows: 0,
+            intake: Intake::Pieces,
             group: self.listeners[listener as usize].group,
         };
         let frontend = match unused {

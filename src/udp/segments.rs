@@ -16,6 +16,7 @@ use super::flow::{FlowId, FrontendId};
 use super::{Udp, reply_path};
 use crate::addr::PeerAddr;
 use crate::sys::mmsg::{Destination, Refused, Span};
+use crate::sys::receive_queue::ReceiveQueue;
 use crate::sys::sockopt::IntOption;
 
 /// How long datagrams may be that leave in one piece. Learned for good from refusals of pieces, if what was refused then leaves
@@ -49,6 +50,22 @@ pub(crate) fn ask_for_pieces(socket: &Socket) {
     let _ = IntOption::RECEIVE_PIECES.set(socket, 1);
 }
 
+/// Has them handed over one by one from now on, if nothing waits. Returns whether it is so.
+///
+/// The kernel tells the lengths in a piece only as long as it is asked for pieces (`udp_recvmsg` in net/ipv4/udp.c): one that
+/// waits would be taken for a single datagram. (So would one that is on its way from the look at the option to the queue, on
+/// another CPU, during the two system calls here. It takes less time for that than they do.)
+pub(super) fn ask_for_no_pieces(socket: &Socket) -> bool {
+    if IntOption::RECEIVE_PIECES.set(socket, 0).is_err() {
+        return false;
+    }
+    let is_empty = ReceiveQueue::of(socket).is_ok_and(|queue| queue.used == 0);
+    if !is_empty {
+        ask_for_pieces(socket);
+    }
+    is_empty
+}
+
 impl Udp {
     /// Admits the datagrams in one place of the inbox: one, or those of a piece, which have their sender in common.
     pub(super) fn admit_all(&mut self, frontend: FrontendId, place: usize, now: Instant) {
@@ -79,6 +96,7 @@ impl Udp {
         }
         let downstream = Downstream { peer, frontend };
         if self.is_mixed(datagrams.clone(), frontend) {
+            self.note_mixed(frontend);
             self.admit_own(datagrams, downstream, reply_to, now);
         } else {
             self.admit_each(datagrams, downstream, reply_to, now);
@@ -177,6 +195,41 @@ impl SegmentLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::mmsg::{Inbox, Outbox, Outgoing};
+    use std::net::UdpSocket;
+
+    #[test]
+    fn what_came_in_pieces_is_told_apart_when_they_are_asked_for_no_more() {
+        let receiver = Socket::from(UdpSocket::bind("127.0.0.1:0").expect("bound"));
+        let sender = UdpSocket::bind("127.0.0.1:0").expect("bound");
+        let to = receiver.local_addr().expect("bound");
+        sender
+            .connect(to.as_socket().expect("an address"))
+            .expect("loopback");
+        let (mut inbox, mut outbox) = (Inbox::of_payloads(), Outbox::new());
+        // Loopback delivers before it returns.
+        let mut send = || {
+            let outgoing = |_| Outgoing {
+                header: &[],
+                payload: &[7; 100],
+                to: None,
+                segment_max: usize::MAX,
+            };
+            assert_eq!(outbox.send(&sender, 3, outgoing).expect("sent"), 3);
+        };
+        let mut receive = || {
+            let received = inbox.receive(&receiver, 0, 4).expect("received");
+            let counts = (0..received).map(|place| inbox.datagrams(place).count());
+            counts.collect::<Vec<_>>()
+        };
+        ask_for_pieces(&receiver);
+        send();
+        assert!(!ask_for_no_pieces(&receiver), "one waits");
+        assert_eq!(receive(), [3]);
+        assert!(ask_for_no_pieces(&receiver));
+        send();
+        assert_eq!(receive(), [1, 1, 1]);
+    }
 
     fn refused(errno: Errno, datagrams: usize, segment_len: usize) -> Refused {
         Refused {

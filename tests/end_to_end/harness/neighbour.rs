@@ -49,6 +49,28 @@ impl Neighbour {
         self.configure(&inside, theirs, their_addresses)
     }
 
+    /// Lays a tunnel (VXLAN) between two new interfaces over a wire with these addresses. What comes out of it at once the
+    /// kernel merges, as it does for network cards (GRO), but not for a wire; and what the neighbour sends in one piece goes
+    /// into it datagram by datagram.
+    #[track_caller]
+    pub(crate) fn tunnel(
+        &self,
+        (ours, our_wire, our_address): (&str, &str, &str),
+        (theirs, their_wire, their_address): (&str, &str, &str),
+    ) -> TestResult {
+        let add = |interface: &str, local: &str, remote: &str| {
+            format!(
+                "ip link add {interface} type vxlan id 7 local {local} remote {remote} dstport 4789"
+            )
+        };
+        let inside = format!("nsenter --net={} ", self.namespace().display());
+        run(&add(ours, our_wire, their_wire))?;
+        run(&format!("{inside}{}", add(theirs, their_wire, our_wire)))?;
+        run(&format!("{inside}ip link set {theirs} gso_max_segs 1"))?;
+        self.configure("", ours, &[our_address])?;
+        self.configure(&inside, theirs, &[their_address])
+    }
+
     /// A socket of a balancer there, with a port of the kernel's choice. A link-local address needs its interface:
     /// `fe80::9%peer0`.
     #[track_caller]
