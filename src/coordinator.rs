@@ -52,7 +52,7 @@ use crate::access_log::{self, AccessLog, AccessLogThread};
 use crate::addr::{Frontend, spans};
 pub use crate::admin::AdminError;
 use crate::admin::{self, Entrance, Facts, Overview};
-use crate::config::Config;
+use crate::config::{Config, UdpHeader};
 use crate::cpus;
 use crate::host;
 use crate::limits::Limits;
@@ -176,7 +176,8 @@ async fn coordinate(
     let mut routes = Routes::prepare(config, &frontends)?;
     let udp_shards = manner.udp_shards();
     let mut listeners = listeners.into_iter();
-    let mut handovers = if config.protocols.udp() && udp_shards > 1 {
+    let by_client = config.udp_header != UdpHeader::V2First;
+    let mut handovers = if config.protocols.udp() && udp_shards > 1 && by_client {
         handover::ends(udp_shards)?.into_iter()
     } else {
         Vec::new().into_iter()

@@ -54,12 +54,13 @@
 //! # The end
 //!
 //! On a signal, shards close their TCP listeners, after they have accepted what waits, and each ends when its last session
-//! has left its gate and its last flow is idle (`shard::drain`). UDP sockets stay open until the last shard has ended: the
-//! kernel steers by their places in the group. When another process takes over, it gets descriptors of the listening
-//! sockets (`coordinator::takeover`); both then have the very same sockets, the old one takes them out of its readiness
-//! sets, and sends through the UDP ones the replies to those clients that have not spoken to the other one yet
-//! (`udp::drain`). The program that steers UDP is the sockets' too, so it stays the old one's until the new one is ready
-//! (`listen::group`). [`coordinator::State`] says where the process is in its life, and systemd is told ([`systemd`]).
+//! has left its gate and its last flow is idle (`shard::drain`), and the last ones of those shards as well that it has to hand
+//! datagrams over to (`udp::handover`). UDP sockets stay open until the last shard has ended: the kernel steers by their places
+//! in the group. When another process takes over, it gets descriptors of the listening sockets (`coordinator::takeover`); both
+//! then have the very same sockets, the old one takes them out of its readiness sets, and sends through the UDP ones the replies
+//! to those clients that have not spoken to the other one yet (`udp::drain`). The program that steers UDP is the sockets' too,
+//! so it stays the old one's until the new one is ready (`listen::group`). [`coordinator::State`] says where the process is in
+//! its life, and systemd is told ([`systemd`]).
 //!
 //! # Waiting for sockets
 //!

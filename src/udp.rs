@@ -281,6 +281,7 @@ impl Udp {
             if let Err(panic) = panics::catch(|| self.turn()) {
                 self.recover(panic);
             }
+            self.tell_done();
             if self.is_drained() {
                 self.settings.desk.close();
                 return;
@@ -321,6 +322,7 @@ impl Udp {
             || self.expiry.is_ringing()
             || self.purge.is_due(&self.settings.lists)
             || self.drain_is_news()
+            || self.is_drained()
             || self.has_count()
             || self.is_to_cut()
     }

@@ -1,6 +1,7 @@
 //! UDP while the process drains.
 //!
-//! Alone, it serves the flows there are and makes none. Relieved by another process, it reads its listeners no more: a
+//! Alone, it serves the flows there are and makes none. A shard without flows goes on reading what comes to it, and handing over
+//! what is of others ([`handover`](super::handover)), until none has any. Relieved by another process, it reads its listeners no more: a
 //! client's next datagram goes to the other one, which makes a flow with the same address and port beside ours. Until then
 //! what the server says goes on through ours. From then on it is the other's: of two sockets that fit equally well, Linux
 //! gives a datagram to the one bound last, except that kernels before 6.13 count it as a better fit if the last datagram
@@ -73,7 +74,25 @@ impl Udp {
 
     /// Whether there is nothing left to wait for.
     pub(super) fn is_drained(&self) -> bool {
-        self.draining.is_some() && self.flows.is_empty()
+        self.draining.is_some() && self.flows.is_empty() && !self.waits_for_others()
+    }
+
+    /// Tells the other shards, once it is so, that this one has no flows any more.
+    pub(super) fn tell_done(&self) {
+        if self.draining == Some(Draining::Alone)
+            && self.flows.is_empty()
+            && let Some(handover) = &self.handover
+        {
+            handover.done();
+        }
+    }
+
+    /// Whether others may have flows, and their datagrams come here.
+    fn waits_for_others(&self) -> bool {
+        let handover = self.handover.as_ref();
+        self.draining == Some(Draining::Alone)
+            && !self.settings.drain.is_cut()
+            && handover.is_some_and(|it| !it.all_are_done())
     }
 }
 

@@ -10,12 +10,15 @@
 //! but for the first ones. What a sender on this host has put into one piece stays together in the kernel until it is steered.
 //! There a client's datagrams keep their order within a piece, and across pieces that begin with clients of one shard, but not
 //! across others.
+//!
+//! A shard without flows is of use to others as long as these have some. So where the process drains alone, each goes on until
+//! none has any ([`drain`](super::drain)), and the last one that comes to it tells the others.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Context;
 use std::time::Instant;
@@ -65,9 +68,12 @@ struct Bundle {
 /// A shard's end of what leads from each shard to each, before the shard is there.
 pub(crate) struct HandoverEnd {
     waiting: Receiver<Handed>,
-    /// What this counts for.
-    waiting_len: Arc<AtomicUsize>,
-    bell: Arc<OwnedFd>,
+    place: Place,
+}
+
+/// A shard's place among the others. Whoever leaves it is done.
+struct Place {
+    number: usize,
     /// By their numbers.
     shards: Arc<[Neighbour]>,
 }
@@ -76,17 +82,18 @@ pub(crate) struct HandoverEnd {
 struct Neighbour {
     waiting: Sender<Handed>,
     /// In bytes.
-    waiting_len: Arc<AtomicUsize>,
+    waiting_len: AtomicUsize,
     bell: Arc<OwnedFd>,
+    /// Whether it has no flows any more, and will have none.
+    done: AtomicBool,
 }
 
 /// A shard's end, and the shard hears the bell.
 pub(super) struct Handover {
     waiting: Receiver<Handed>,
-    waiting_len: Arc<AtomicUsize>,
     bell: Watched<Arc<OwnedFd>>,
     rung: Rc<ReadyQueue>,
-    shards: Arc<[Neighbour]>,
+    place: Place,
 }
 
 /// An end for each of so many shards, in order.
@@ -102,19 +109,21 @@ pub(crate) fn ends(shards: usize) -> io::Result<Vec<HandoverEnd>> {
         let (sender, receiver) = channel();
         neighbours.push(Neighbour {
             waiting: sender,
-            waiting_len: Arc::default(),
+            waiting_len: AtomicUsize::default(),
             bell: Arc::new(bell),
+            done: AtomicBool::default(),
         });
         receivers.push(receiver);
     }
     let shards: Arc<[Neighbour]> = neighbours.into();
-    let ends = receivers.into_iter().zip(&*shards);
+    let ends = receivers.into_iter().enumerate();
     Ok(ends
-        .map(|(waiting, neighbour)| HandoverEnd {
+        .map(|(number, waiting)| HandoverEnd {
             waiting,
-            waiting_len: Arc::clone(&neighbour.waiting_len),
-            bell: Arc::clone(&neighbour.bell),
-            shards: Arc::clone(&shards),
+            place: Place {
+                number,
+                shards: Arc::clone(&shards),
+            },
         })
         .collect())
 }
@@ -146,9 +155,46 @@ impl Neighbour {
             self.waiting_len.fetch_sub(cost, Ordering::Relaxed);
             return false;
         }
+        self.ring();
+        true
+    }
+
+    fn ring(&self) {
         // It fails if the shard has not heard the bell for 2^64 times.
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
-        true
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn own(&self) -> &Neighbour {
+        &self.shards[self.number]
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Neighbour> {
+        let others = self.shards.iter().enumerate();
+        others.filter_map(|(number, other)| (number != self.number).then_some(other))
+    }
+
+    /// Says that the shard is done. Others wait for the last one to say so.
+    fn done(&self) {
+        // In one order for all, or of two that say it at once none might find that it is the last.
+        let was_done = self.own().done.swap(true, Ordering::SeqCst);
+        if !was_done && self.all_are_done() {
+            self.others().for_each(Neighbour::ring);
+        }
+    }
+
+    fn all_are_done(&self) -> bool {
+        let mut shards = self.shards.iter();
+        shards.all(|shard| shard.done.load(Ordering::SeqCst))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.done();
     }
 }
 
@@ -160,12 +206,12 @@ impl Handover {
     /// As [`Readiness::watch`].
     pub(super) fn new(end: HandoverEnd, readiness: &Readiness) -> io::Result<Self> {
         let rung = Rc::default();
+        let bell = Arc::clone(&end.place.own().bell);
         Ok(Self {
             waiting: end.waiting,
-            waiting_len: end.waiting_len,
-            bell: readiness.watch_queued(end.bell, &rung, 0)?,
+            bell: readiness.watch_queued(bell, &rung, 0)?,
             rung,
-            shards: end.shards,
+            place: end.place,
         })
     }
 
@@ -181,22 +227,32 @@ impl Handover {
 
     /// Whether so much waits that newcomers come last.
     fn is_crowded(&self) -> bool {
-        self.waiting_len.load(Ordering::Relaxed) >= WAITING_MAX / 2
+        self.place.own().waiting_len.load(Ordering::Relaxed) >= WAITING_MAX / 2
     }
 
     /// What has waited longest.
     fn take(&self) -> Option<Handed> {
         let handed = self.waiting.try_recv().ok()?;
-        self.waiting_len.fetch_sub(handed.cost(), Ordering::Relaxed);
+        let waiting_len = &self.place.own().waiting_len;
+        waiting_len.fetch_sub(handed.cost(), Ordering::Relaxed);
         Some(handed)
     }
 
-    /// Tells all shards but this that mixed pieces come to a listener.
-    pub(super) fn tell_mixed(&self, listen_addr: ListenAddr, shard: usize) {
-        let others = self.shards.iter().enumerate();
-        for (_, other) in others.filter(|&(number, _)| number != shard) {
+    /// Tells the others that mixed pieces come to a listener.
+    pub(super) fn tell_mixed(&self, listen_addr: ListenAddr) {
+        for other in self.place.others() {
             other.hand_over(Handed::Mixed(listen_addr));
         }
+    }
+
+    /// Says that the shard has no flows any more, and will have none.
+    pub(super) fn done(&self) {
+        self.place.done();
+    }
+
+    /// Whether no shard has any.
+    pub(super) fn all_are_done(&self) -> bool {
+        self.place.all_are_done()
     }
 
     /// Has the shard look for more.
@@ -303,7 +359,10 @@ impl Udp {
             bytes: bytes.concat().into(),
             segment_len: lens.max().unwrap_or_default(),
         };
-        let neighbour = self.handover.as_ref().and_then(|it| it.shards.get(shard));
+        let neighbour = self
+            .handover
+            .as_ref()
+            .and_then(|it| it.place.shards.get(shard));
         if !neighbour.is_some_and(|it| it.hand_over(Handed::Bundle(bundle))) {
             let lost = &self.settings.metrics.udp.lost_upstream;
             lost.add(datagrams.count() as u64);
@@ -343,15 +402,15 @@ mod tests {
 
     fn rung(end: &HandoverEnd) -> Option<u64> {
         let mut rung = [0; 8];
-        rustix::io::read(&end.bell, &mut rung).ok()?;
+        rustix::io::read(&end.place.own().bell, &mut rung).ok()?;
         Some(u64::from_ne_bytes(rung))
     }
 
     #[test]
     fn what_is_handed_over_waits_for_its_shard_and_rings_there() {
         let ends = ends(3).expect("descriptors");
-        assert!(ends[0].shards[1].hand_over(bundle(7)));
-        assert!(ends[2].shards[1].hand_over(bundle(8)));
+        assert!(ends[0].place.shards[1].hand_over(bundle(7)));
+        assert!(ends[2].place.shards[1].hand_over(bundle(8)));
         let costs = ends[1].waiting.try_iter().map(|it| it.cost());
         assert_eq!(
             costs.collect::<Vec<_>>(),
@@ -374,25 +433,50 @@ mod tests {
         };
         let half = WAITING_MAX / 2 - BUNDLE_COST;
         assert!(!second.is_crowded());
-        assert!(first.shards[1].hand_over(bundle(half)));
+        assert!(first.place.shards[1].hand_over(bundle(half)));
         assert!(second.is_crowded());
-        assert!(third.shards[1].hand_over(bundle(half)));
+        assert!(third.place.shards[1].hand_over(bundle(half)));
         for end in [first, third] {
-            assert!(!end.shards[1].hand_over(bundle(0)), "there is a limit");
-            assert!(end.shards[2].hand_over(bundle(0)), "to each shard its own");
+            assert!(
+                !end.place.shards[1].hand_over(bundle(0)),
+                "there is a limit"
+            );
+            assert!(
+                end.place.shards[2].hand_over(bundle(0)),
+                "to each shard its own"
+            );
         }
         // What there is little of anyway always has room.
         let mixed = Handed::Mixed(ListenAddr(loopback()));
-        assert!(first.shards[1].hand_over(mixed));
+        assert!(first.place.shards[1].hand_over(mixed));
         assert!(second.take().is_some());
-        assert!(first.shards[1].hand_over(bundle(half)));
-        assert!(!first.shards[1].hand_over(bundle(0)));
+        assert!(first.place.shards[1].hand_over(bundle(half)));
+        assert!(!first.place.shards[1].hand_over(bundle(0)));
+    }
+
+    #[test]
+    fn the_last_that_is_done_or_gone_tells_the_others() {
+        let mut ends = ends(3).expect("descriptors");
+        ends[0].place.done();
+        // It has no sockets, perhaps.
+        drop(ends.remove(1));
+        let [first, last] = &ends[..] else {
+            panic!("two are left");
+        };
+        first.place.done();
+        assert!(!first.place.all_are_done());
+        assert_eq!(rung(first), None);
+        last.place.done();
+        assert!(first.place.all_are_done());
+        assert_eq!((rung(first), rung(last)), (Some(1), None));
+        last.place.done();
+        assert_eq!(rung(first), None, "once is enough");
     }
 
     #[test]
     fn what_is_handed_to_a_shard_that_has_ended_is_lost() {
         let mut ends = ends(2).expect("descriptors");
         drop(ends.pop());
-        assert!(!ends[0].shards[1].hand_over(bundle(0)));
+        assert!(!ends[0].place.shards[1].hand_over(bundle(0)));
     }
 }

@@ -56,7 +56,7 @@ impl Udp {
         let listen_addr = listener.frontend.listen;
         self.expect_mixed(listen_addr);
         if let Some(handover) = &self.handover {
-            handover.tell_mixed(listen_addr, self.settings.listener);
+            handover.tell_mixed(listen_addr);
         }
     }
 

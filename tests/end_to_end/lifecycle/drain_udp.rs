@@ -1,6 +1,6 @@
 //! SIGTERM with UDP flows.
 
-use crate::harness::{Exit, Header, Proxy, UdpBalancer, UdpServer};
+use crate::harness::{Exit, Header, Pieces, Proxy, UdpBalancer, UdpServer, wait_for};
 use crate::namespace::{TestResult, isolated};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -110,5 +110,53 @@ fn a_listener_without_flows_leaves_the_clients_of_others_where_they_are() -> Tes
         }
         proxy.signal(Signal::TERM)?;
         proxy.exit()?.expect_success()
+    })
+}
+
+/// A piece comes to the listener of its first client. That one has no flows any more, but others have.
+#[test]
+fn a_listener_without_flows_goes_on_handing_over_what_is_of_others() -> TestResult {
+    isolated(|| {
+        let proxy = Proxy::udp(UdpServer::echo("127.0.0.1")?)
+            .args(["--listeners", "2", "-v", "2", "--close-after", "2"])
+            .args(["--drain-timeout", "3600"])
+            .start()?;
+        let balancer = UdpBalancer::bind("127.0.0.1")?;
+        // Each as soon as there is one on each of the two.
+        let mut clients = [None, None];
+        for n in 1.. {
+            let client = format!("192.0.2.{n}:4000");
+            exchange(&proxy, &balancer, &client)?;
+            let opened =
+                |line: &Value| line["message"] == "flow opened" && line["client_addr"] == *client;
+            let listener = proxy.wait_for_log(opened)?["listener"].as_u64();
+            clients[usize::try_from(listener.ok_or("no number")?)?] = Some(client);
+            if let [Some(_), Some(_)] = clients {
+                break;
+            }
+        }
+        let [Some(living), Some(silent)] = clients else {
+            return Err("all on one".into());
+        };
+        proxy.signal(Signal::TERM)?;
+        proxy.wait_for_message("draining")?;
+        let is_over = |line: &Value| line["message"] == "closed" && line["client_addr"] == *silent;
+        wait_for(|| {
+            exchange(&proxy, &balancer, &living)?;
+            Ok(proxy.log().iter().any(is_over).then_some(()))
+        })?;
+        let pieces = Pieces::of(balancer.socket())?;
+        for _ in 0..10 {
+            let piece = [&silent, &living].map(|client| -> TestResult<Vec<u8>> {
+                Ok([header(client)?.bytes(), b"hello"].concat())
+            });
+            let piece: Vec<_> = piece.into_iter().collect::<TestResult<_>>()?;
+            pieces.send(proxy.addr(), &piece)?;
+            balancer.expect(format!("{living} hello").as_bytes())?;
+        }
+        let exit = proxy.exit()?;
+        exit.expect_success()?;
+        assert_eq!(exit.total("flows_cut")?, 0);
+        balancer.expect_nothing()
     })
 }
