@@ -7,6 +7,7 @@ pub(crate) mod admission;
 pub(crate) mod census;
 mod courtesy;
 pub(crate) mod deadline;
+pub(crate) mod doorbell;
 pub(crate) mod drain;
 mod lifeline;
 pub(crate) mod lists;
@@ -17,7 +18,6 @@ pub(crate) mod roster;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement
 use self::admission::Admission;
 use self::census::{Census, Count, Desk};
 use self::deadline::within;
+use self::doorbell::Doorbell;
 use self::drain::{Acceptor, Drain, Draining};
 use self::lists::{InitialLists, Lists};
 use self::locality::Locality;
@@ -122,8 +123,8 @@ pub(crate) struct Blueprint {
     pub(crate) access_log: Option<AccessLog>,
     /// The capabilities that its thread keeps.
     pub(crate) keep: Keep,
-    /// Rung (eventfd(2)) when there are commands: the shard may not look at its channel for some time otherwise.
-    pub(crate) bell: Arc<OwnedFd>,
+    /// Rung when there are commands: the shard may not look at its channel for some time otherwise.
+    pub(crate) bell: Doorbell,
     /// Gets a byte when the shard listens, one for each command, and the end when it is gone, however that happened.
     pub(crate) lifeline: UnixStream,
 }
@@ -307,9 +308,7 @@ async fn run(blueprint: Blueprint, commands: SharedReceiver<Command>) -> Result<
     let heard = readiness.clone();
     glommio::spawn_local(async move {
         loop {
-            bell.readable().await;
-            // It stays readable, and each ring is an event of its own.
-            bell.drained();
+            bell.rang().await;
             heard.want_turn();
         }
     })

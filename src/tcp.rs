@@ -33,6 +33,7 @@ use crate::listen::BACKLOG;
 use crate::logging::{RateLimited, Subject};
 use crate::metrics::ShardMetrics;
 use crate::shard::admission::Admission;
+use crate::shard::doorbell::Doorbell;
 use crate::shard::lists::Lists;
 use crate::shard::locality::Locality;
 use crate::shard::readiness::{Readiness, Watched};
@@ -158,11 +159,9 @@ pub(crate) async fn accept_rest(tcp: &Rc<Tcp>, listener: &TcpListener, gate: &Ga
 }
 
 /// Gives other shards, whenever they ring the bell, what is worth less than a connection with a header.
-pub(crate) async fn give_room(tcp: Rc<Tcp>, bell: Watched<Arc<OwnedFd>>) {
+pub(crate) async fn give_room(tcp: Rc<Tcp>, bell: Watched<Doorbell>) {
     loop {
-        bell.readable().await;
-        // It stays readable, and each ring is an event of its own.
-        bell.drained();
+        bell.rang().await;
         let wanted = tcp.lobby.end.wanted();
         if wanted.descriptors {
             tcp.pipes.close_spare();

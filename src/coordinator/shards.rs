@@ -6,7 +6,6 @@ mod draining;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,13 +14,13 @@ use std::time::{Duration, Instant};
 use futures_lite::future::or;
 use glommio::ExecutorJoinHandle;
 use glommio::channels::shared_channel::{self, ConnectedSender, SharedSender};
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::vigil::Vigil;
 use crate::addr::Targets;
 use crate::host;
 use crate::metrics::ShardMetrics;
 use crate::shard::deadline::within;
+use crate::shard::doorbell::Doorbell;
 use crate::shard::readiness::{Readiness, Watched};
 use crate::shard::{self, Blueprint, Command, ShardError};
 use crate::subnets::SubnetSet;
@@ -50,14 +49,14 @@ struct Shard {
     commands: Option<ConnectedSender<Command>>,
     handle: Cell<Option<ExecutorJoinHandle<Result<(), ShardError>>>>,
     metrics: Arc<ShardMetrics>,
-    bell: Arc<OwnedFd>,
+    bell: Doorbell,
     vigil: Vigil,
 }
 
 /// The shard's ends of what ties it to the coordinator, beside the channel.
 pub(super) struct Ends {
     pub(super) lifeline: UnixStream,
-    pub(super) bell: Arc<OwnedFd>,
+    pub(super) bell: Doorbell,
 }
 
 /// A shard that could not start, or ended.
@@ -99,12 +98,10 @@ impl Shards {
                 reason: error.to_string(),
             };
             let (lifeline, far_end) = lifeline(readiness).map_err(|error| failed(&error))?;
-            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-            let bell = eventfd(0, flags).map_err(|error| failed(&error))?;
-            let bell = Arc::new(bell);
+            let bell = Doorbell::new().map_err(|error| failed(&error))?;
             let ends = Ends {
                 lifeline: far_end,
-                bell: Arc::clone(&bell),
+                bell: bell.clone(),
             };
             let (sender, receiver) = shared_channel::new_bounded(COMMANDS_MAX);
             let metrics = Arc::<ShardMetrics>::default();
@@ -279,8 +276,7 @@ impl Shard {
     /// A command is in the channel.
     fn sent(&self) {
         self.unanswered.set(self.unanswered.get() + 1);
-        // It fails if the shard has not heard the bell for 2^64 times.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        self.bell.ring();
     }
 
     /// Has the shard answer, unless so many commands are lying there that one more would make no difference.

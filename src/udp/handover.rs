@@ -15,15 +15,12 @@
 //! none has any ([`drain`](super::drain)), and the last one that comes to it tells the others.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::Context;
 use std::time::Instant;
-
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::Udp;
 use super::binding::Downstream;
@@ -32,6 +29,7 @@ use super::losses::Newcomers;
 use super::mishap::AtWork;
 use super::steer;
 use crate::addr::{ListenAddr, PeerAddr};
+use crate::shard::doorbell::Doorbell;
 use crate::shard::readiness::{Readiness, ReadyQueue, Watched};
 use crate::sys::mmsg::{BATCH_MAX, Datagrams, Destination, Span};
 
@@ -83,7 +81,7 @@ struct Neighbour {
     waiting: Sender<Handed>,
     /// In bytes.
     waiting_len: AtomicUsize,
-    bell: Arc<OwnedFd>,
+    bell: Doorbell,
     /// Whether it has no flows any more, and will have none.
     done: AtomicBool,
 }
@@ -91,7 +89,7 @@ struct Neighbour {
 /// A shard's end, and the shard hears the bell.
 pub(super) struct Handover {
     waiting: Receiver<Handed>,
-    bell: Watched<Arc<OwnedFd>>,
+    bell: Watched<Doorbell>,
     rung: Rc<ReadyQueue>,
     place: Place,
 }
@@ -105,12 +103,11 @@ pub(crate) fn ends(shards: usize) -> io::Result<Vec<HandoverEnd>> {
     let mut neighbours = Vec::with_capacity(shards);
     let mut receivers = Vec::with_capacity(shards);
     for _ in 0..shards {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (sender, receiver) = channel();
         neighbours.push(Neighbour {
             waiting: sender,
             waiting_len: AtomicUsize::default(),
-            bell: Arc::new(bell),
+            bell: Doorbell::new()?,
             done: AtomicBool::default(),
         });
         receivers.push(receiver);
@@ -155,13 +152,8 @@ impl Neighbour {
             self.waiting_len.fetch_sub(cost, Ordering::Relaxed);
             return false;
         }
-        self.ring();
+        self.bell.ring();
         true
-    }
-
-    fn ring(&self) {
-        // It fails if the shard has not heard the bell for 2^64 times.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 }
 
@@ -182,7 +174,7 @@ impl Place {
         // In one order for all, or of two that say it at once none might find that it is the last.
         let was_done = self.own().done.swap(true, Ordering::SeqCst);
         if !was_done && self.all_are_done() {
-            self.others().for_each(Neighbour::ring);
+            self.others().for_each(|other| other.bell.ring());
         }
     }
 
@@ -206,7 +198,7 @@ impl Handover {
     /// As [`Readiness::watch`].
     pub(super) fn new(end: HandoverEnd, readiness: &Readiness) -> io::Result<Self> {
         let rung = Rc::default();
-        let bell = Arc::clone(&end.place.own().bell);
+        let bell = end.place.own().bell.clone();
         Ok(Self {
             waiting: end.waiting,
             bell: readiness.watch_queued(bell, &rung, 0)?,
@@ -282,8 +274,7 @@ impl Udp {
         if self.is_interrupted() || handover.rung.pop().is_none() {
             return;
         }
-        // It stays readable, and each ring is an event of its own.
-        handover.bell.drained();
+        handover.bell.heard();
         self.newcomers = Newcomers::ALL;
         for _ in 0..BUNDLES_MAX {
             match self.handover.as_ref().and_then(Handover::take) {
@@ -400,10 +391,8 @@ mod tests {
         ([127, 0, 0, 1], 9).into()
     }
 
-    fn rung(end: &HandoverEnd) -> Option<u64> {
-        let mut rung = [0; 8];
-        rustix::io::read(&end.place.own().bell, &mut rung).ok()?;
-        Some(u64::from_ne_bytes(rung))
+    fn rung(end: &HandoverEnd) -> u64 {
+        end.place.own().bell.rung()
     }
 
     #[test]
@@ -416,10 +405,10 @@ mod tests {
             costs.collect::<Vec<_>>(),
             [7, 8].map(|len| BUNDLE_COST + len)
         );
-        assert_eq!(rung(&ends[1]), Some(2));
+        assert_eq!(rung(&ends[1]), 2);
         for silent in [&ends[0], &ends[2]] {
             assert!(silent.waiting.try_recv().is_err());
-            assert_eq!(rung(silent), None);
+            assert_eq!(rung(silent), 0);
         }
     }
 
@@ -465,12 +454,12 @@ mod tests {
         };
         first.place.done();
         assert!(!first.place.all_are_done());
-        assert_eq!(rung(first), None);
+        assert_eq!(rung(first), 0);
         last.place.done();
         assert!(first.place.all_are_done());
-        assert_eq!((rung(first), rung(last)), (Some(1), None));
+        assert_eq!((rung(first), rung(last)), (1, 0));
         last.place.done();
-        assert_eq!(rung(first), None, "once is enough");
+        assert_eq!(rung(first), 0, "once is enough");
     }
 
     #[test]

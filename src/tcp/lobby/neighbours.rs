@@ -4,11 +4,10 @@
 //! spare, it asks the others.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rustix::event::{EventfdFlags, eventfd};
+use crate::shard::doorbell::Doorbell;
 
 /// The lobbies of all shards, before these are there.
 pub(crate) struct Lobbies(Arc<[Neighbour]>);
@@ -29,8 +28,8 @@ struct Neighbour {
     room_wanted: AtomicBool,
     /// Whether spare descriptors are to be closed.
     descriptors_wanted: AtomicBool,
-    /// Rung (eventfd(2)) when something is wanted.
-    bell: Arc<OwnedFd>,
+    /// Rung when something is wanted.
+    bell: Doorbell,
 }
 
 /// What is wanted of a shard.
@@ -66,8 +65,8 @@ impl Lobbies {
 
 impl LobbyEnd {
     /// What rings when others want something.
-    pub(crate) fn bell(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.shards[self.index].bell)
+    pub(crate) fn bell(&self) -> Doorbell {
+        self.shards[self.index].bell.clone()
     }
 
     /// What they want. It is asked for once.
@@ -93,7 +92,7 @@ impl LobbyEnd {
             && guests(&fullest) > 0
         {
             fullest.room_wanted.store(true, Ordering::Release);
-            fullest.ring();
+            fullest.bell.ring();
         }
     }
 
@@ -101,7 +100,7 @@ impl LobbyEnd {
     pub(in crate::tcp) fn ask_for_descriptors(&self) {
         for shard in self.others() {
             shard.descriptors_wanted.store(true, Ordering::Release);
-            shard.ring();
+            shard.bell.ring();
         }
         self.ask_for_room();
     }
@@ -116,18 +115,12 @@ impl LobbyEnd {
 
 impl Neighbour {
     fn new() -> io::Result<Self> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             guests: AtomicUsize::new(0),
             room_wanted: AtomicBool::new(false),
             descriptors_wanted: AtomicBool::new(false),
-            bell: Arc::new(bell),
+            bell: Doorbell::new()?,
         })
-    }
-
-    fn ring(&self) {
-        // It fails if the shard has not heard the bell for 2^64 times.
-        let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
     }
 }
 
@@ -141,7 +134,7 @@ mod tests {
     }
 
     fn has_rung(end: &LobbyEnd) -> bool {
-        rustix::io::read(end.bell(), &mut [0; 8]).is_ok()
+        end.bell().rung() > 0
     }
 
     const NOTHING: Wanted = Wanted {
