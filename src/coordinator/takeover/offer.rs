@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
+use glommio::timer::Timer;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 
@@ -14,6 +16,9 @@ use super::{
 use crate::admin::Door;
 use crate::listen::ListeningSockets;
 use crate::shard::readiness::{Readiness, Watched};
+
+/// How long nobody is let in once descriptors have run out.
+const ADMIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening sockets, for whoever asks for them.
 pub(in crate::coordinator) struct Offer {
@@ -69,7 +74,10 @@ impl Offer {
             let newcomer = self.asking.borrow().clone();
             let Some(newcomer) = newcomer else {
                 door.readable().await;
-                self.admit(door);
+                if self.admit(door).is_err() {
+                    // Out of descriptors. Whoever waits at the door is still there then.
+                    Timer::new(ADMIT_PAUSE).await;
+                }
                 continue;
             };
             newcomer.socket.readable().await;
@@ -89,7 +97,12 @@ impl Offer {
         }
     }
 
-    fn admit(&self, door: &Watched<OwnedFd>) {
+    /// Lets in the one who is first at the door.
+    ///
+    /// # Errors
+    ///
+    /// As `accept(2)`, if nobody could be let in now.
+    fn admit(&self, door: &Watched<OwnedFd>) -> Result<(), Errno> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match accept_with(door, flags) {
             Ok(socket) if is_trusted(&socket) => {
@@ -100,8 +113,10 @@ impl Offer {
                 *self.asking.borrow_mut() = newcomer.ok().map(Rc::new);
             }
             Err(Errno::AGAIN) => door.drained(),
-            Ok(_) | Err(_) => {}
+            Ok(_) | Err(Errno::CONNABORTED | Errno::INTR) => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 
     /// Answers one message. Whether it was the last.

@@ -1,10 +1,11 @@
 //! A newcomer that takes over (`--takeover`) and comes to nothing, after it has the sockets and before it is ready.
 
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 
 use super::strace::STRACE;
 use crate::harness::{Header, Proxy, UdpBalancer, UdpServer};
-use crate::namespace::TestResult;
+use crate::namespace::{TestResult, run};
 use crate::tool::isolated_with;
 
 /// Stops what it executes where it first listens: a proxy of UDP does so for its successor, once its sockets are bound.
@@ -56,5 +57,23 @@ fn datagrams_keep_to_the_sockets_of_the_old_one_until_the_newcomer_is_ready() ->
             exit.expect_success()?;
         }
         Ok(())
+    })
+}
+
+/// Whoever asks for the sockets waits until there are descriptors again, and nobody with him.
+#[test]
+fn a_newcomer_at_the_door_of_one_without_descriptors_keeps_it_from_nothing() -> TestResult {
+    isolated_with(&[], || {
+        let proxy = Proxy::udp(UdpServer::echo("127.0.0.1")?).start()?;
+        let pid = proxy.pid().as_raw_nonzero();
+        run(&format!("prlimit --pid {pid} --nofile=3:"))?;
+        let newcomer = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None)?;
+        let door = SocketAddrUnix::new_abstract_name(b"glommproxy-takeover-0")?;
+        connect(&newcomer, &door)?;
+        proxy.signal(Signal::HUP)?;
+        proxy.wait_for_message("reloading")?;
+        // It needs some for its end.
+        run(&format!("prlimit --pid {pid} --nofile=200:"))?;
+        proxy.stop()?.expect_success()
     })
 }
