@@ -106,6 +106,16 @@ impl Inherited {
         self.0.iter().filter(|socket| socket.name == name).count()
     }
 
+    /// What is left of this name, each address and protocol once, as messages tell it.
+    pub(crate) fn told(&self, name: &str) -> Vec<String> {
+        let left = self.0.iter().filter(|socket| socket.name == name);
+        let mut told: Vec<_> = left
+            .map(|socket| format!("{} {}", socket.protocol(), socket.addr))
+            .collect();
+        told.dedup();
+        told
+    }
+
     /// The addresses, each once, in order.
     pub fn addrs(&self) -> Vec<SocketAddr> {
         let mut addrs = Vec::new();
@@ -136,13 +146,21 @@ impl Inherited {
         };
         Err(InheritError::Unwanted {
             name: left.name.clone(),
-            protocol: if left.kind == Type::STREAM {
-                "tcp"
-            } else {
-                "udp"
-            },
+            protocol: left.protocol(),
             addr: left.addr,
         })
+    }
+}
+
+// === impl InheritedSocket ===
+
+impl InheritedSocket {
+    fn protocol(&self) -> &'static str {
+        if self.kind == Type::STREAM {
+            "tcp"
+        } else {
+            "udp"
+        }
     }
 }
 

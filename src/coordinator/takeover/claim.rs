@@ -9,7 +9,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use socket2::Socket;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{ADMIN, END, NEXT, READY, READY_WITH_ADMIN, SLOTS, SOCKETS, address, is_trusted};
 use crate::listen::{Inherited, Steered};
@@ -147,6 +147,14 @@ impl Claims {
             };
             if taken > 0 && super::send(&claim.socket, word, &[]).is_ok() {
                 info!(sockets = taken, "taken over; the other instance drains");
+                let left = inherited.told(&claim.name);
+                if !left.is_empty() {
+                    warn!(
+                        sockets = left.join(", "),
+                        "the other instance also listened there, and nobody does now: name these addresses with -l and the \
+                         protocol with -p, if that is not meant"
+                    );
+                }
             }
         }
     }

@@ -255,6 +255,29 @@ fn an_instance_on_other_ports_is_left_alone() -> TestResult {
     })
 }
 
+/// Whoever was served there hears nothing more, so that somebody has to.
+#[test]
+fn what_the_newcomer_does_not_listen_on_is_told() -> TestResult {
+    isolated(|| {
+        let server = TcpServer::echo("127.0.0.1")?;
+        let old = Proxy::tcp(server)
+            .args(["-p", "both", "--listeners", "2"])
+            .start()?;
+        let addr = old.addr();
+        let newcomer = Proxy::tcp(server)
+            .args(["--takeover"])
+            .listen(&addr.to_string())
+            .start()?;
+        let warning = newcomer.wait_for_log(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.starts_with("the other instance also listened there")
+        })?;
+        assert_eq!(warning["sockets"], format!("udp {addr}"));
+        old.exit()?.expect_success()?;
+        newcomer.stop()?.expect_success()
+    })
+}
+
 /// Its TCP listeners are closed by then, its UDP sockets are not.
 #[test]
 fn one_that_drains_alone_can_be_relieved() -> TestResult {
