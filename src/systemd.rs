@@ -83,13 +83,21 @@ pub(crate) fn reloading() {
 
 /// It drains, which may take so long.
 pub(crate) fn stopping(timeout: Duration) {
-    // What does not fit is more than an hour.
-    let micros = u32::try_from((timeout + STOP_SPARE).as_micros()).unwrap_or(u32::MAX);
     tell(&[
         NotifyState::Stopping,
         NotifyState::Status("stopping"),
-        NotifyState::ExtendTimeoutUsec(micros),
+        NotifyState::ExtendTimeoutUsec(extension(timeout)),
     ]);
+}
+
+/// It still drains, for so long. To be told again within an hour: a message cannot name more than 71 minutes.
+pub(crate) fn still_stopping(rest: Duration) {
+    tell(&[NotifyState::ExtendTimeoutUsec(extension(rest))]);
+}
+
+/// For how many microseconds systemd is to wait from now on.
+fn extension(rest: Duration) -> u32 {
+    u32::try_from((rest + STOP_SPARE).as_micros()).unwrap_or(u32::MAX)
 }
 
 /// What `systemctl status` is to show.
@@ -112,6 +120,13 @@ fn tell(state: &[NotifyState<'_>]) {
 mod tests {
     use super::*;
     use std::net::TcpListener;
+
+    #[test]
+    fn systemd_is_to_wait_a_little_longer_or_as_long_as_can_be_said() {
+        assert_eq!(extension(Duration::ZERO), 5_000_000);
+        assert_eq!(extension(Duration::from_secs(3600)), 3_605_000_000);
+        assert_eq!(extension(Duration::from_secs(86_400)), u32::MAX);
+    }
 
     #[test]
     fn sockets_say_where_to_listen_unless_somebody_does() {

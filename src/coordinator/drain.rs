@@ -14,12 +14,18 @@ use super::signal::{Signal, Signals};
 use super::supervise::asked;
 use super::takeover::Offer;
 use super::watchdog::Watchdog;
+use crate::access_log::AccessLogThread;
 use crate::metrics::{ShardMetrics, total};
 use crate::shard::drain::Draining;
 use crate::systemd;
 
+/// How often systemd is told how much longer it takes, since it can be told of 71 minutes only.
+const TOLD_EVERY: Duration = Duration::from_secs(30 * 60);
+
 /// Whom it listens to meanwhile.
 pub(super) struct Heard<'a> {
+    /// Which is opened anew on SIGHUP.
+    pub(super) access_log: Option<&'a AccessLogThread>,
     pub(super) offer: &'a Offer,
     pub(super) signals: &'a Signals,
     pub(super) questions: Option<&'a Questions>,
@@ -43,10 +49,12 @@ pub(super) async fn drain(
         Signal(Signal),
         ListTouched(Kind),
         TimeIsOver,
+        StillDraining,
         TakenOver,
         Asked(Asker),
     }
     let Heard {
+        access_log,
         offer,
         signals,
         questions,
@@ -66,6 +74,7 @@ pub(super) async fn drain(
     systemd::status(&format!(
         "draining {connections} connections and {flows} flows"
     ));
+    let mut told_again_at = Instant::now() + TOLD_EVERY;
     loop {
         let list_touched = async { Event::ListTouched(lists.changed().await) };
         let signal = async { Event::Signal(signals.next().await) };
@@ -74,13 +83,17 @@ pub(super) async fn drain(
             Timer::new(deadline.saturating_duration_since(Instant::now())).await;
             Event::TimeIsOver
         };
+        let still_draining = async {
+            Timer::new(told_again_at.saturating_duration_since(Instant::now())).await;
+            Event::StillDraining
+        };
         let taken_over = async {
             offer.taken().await;
             Event::TakenOver
         };
         let asked = async { Event::Asked(asked(questions).await) };
         let event = or(or(drained, signal), or(list_touched, time_is_over));
-        let event = or(event, asked);
+        let event = or(event, or(asked, still_draining));
         let beat = async { match watchdog.beat(shards).await {} };
         match or(event, or(taken_over, beat)).await {
             Event::Drained(result) => return result,
@@ -90,10 +103,17 @@ pub(super) async fn drain(
             }
             Event::Signal(Signal::Reload) => {
                 info!("reloading");
+                if let Some(access_log) = access_log {
+                    access_log.reopen();
+                }
                 lists.reload_all(shards).await?;
             }
             Event::ListTouched(kind) => lists.reload(kind, shards).await?,
             Event::Asked(asker) => shards.count(&asker),
+            Event::StillDraining => {
+                systemd::still_stopping(deadline.saturating_duration_since(Instant::now()));
+                told_again_at += TOLD_EVERY;
+            }
             Event::TakenOver => {
                 info!("another instance has taken over");
                 shards.drain(Draining::Relieved).await?;

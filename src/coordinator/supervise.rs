@@ -109,6 +109,7 @@ pub(super) async fn supervise(
         let timeout = config.drain_timeout;
         systemd::stopping(timeout);
         let heard = Heard {
+            access_log,
             offer,
             signals,
             questions,

@@ -9,4 +9,4 @@ mod takeover;
 mod takeover_udp;
 
 /// Longer than any test: one that has to wait for it fails.
-const FOREVER: [&str; 2] = ["--drain-timeout", "3600"];
+pub(crate) const FOREVER: [&str; 2] = ["--drain-timeout", "3600"];

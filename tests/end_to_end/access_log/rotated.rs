@@ -5,7 +5,8 @@ use std::fs;
 use rustix::process::Signal;
 
 use super::{LogFile, visit, wait_for_json};
-use crate::harness::{Proxy, TcpServer};
+use crate::harness::{Balancer, Header, Proxy, TcpServer};
+use crate::lifecycle::FOREVER;
 use crate::namespace::{TestResult, isolated};
 
 #[test]
@@ -30,6 +31,29 @@ fn sighup_begins_a_new_file() -> TestResult {
         assert_eq!(new[0]["client_addr"], "192.0.2.3:4000");
         assert_eq!(wait_for_json(&old, 2)?.len(), 2);
         proxy.stop()?.expect_success()
+    })
+}
+
+/// With a long drain, which `--takeover` is for, logrotate comes in between.
+#[test]
+fn sighup_begins_a_new_file_while_connections_are_let_end() -> TestResult {
+    isolated(|| {
+        let file = LogFile::new()?;
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+            .args(file.flags())
+            .args(FOREVER)
+            .start()?;
+        let client = Balancer::default().connect(&proxy, &Header::of("192.0.2.1:4000")?)?;
+        client.expect_echo(b"hello")?;
+        proxy.signal(Signal::TERM)?;
+        proxy.wait_for_message("draining")?;
+        fs::rename(&file.path, file.in_folder("access.log.1"))?;
+        proxy.signal(Signal::HUP)?;
+        proxy.wait_for_message("access log reopened")?;
+        drop(client);
+        proxy.exit()?.expect_success()?;
+        assert_eq!(wait_for_json(&file.path, 1)?.len(), 1);
+        Ok(())
     })
 }
 
