@@ -138,19 +138,24 @@ impl FamilyRoutes {
         }
     }
 
-    fn absent(family: Family, subject: &str) -> Self {
-        let finding = format!(
-            "this host has no IPv{}, or has it switched off",
-            number(family)
-        );
-        let row = Row::new(subject, Verdict::Skip, finding);
+    /// Loopback has not got the family. That matters to whoever named a server.
+    fn absent(family: Family, subject: &str, plan: &RoutePlan) -> Self {
+        let row = if plan.unnamed.contains(&family) {
+            let finding = format!("this host has no {family}, or has it switched off");
+            Row::new(subject, Verdict::Skip, finding)
+        } else {
+            let finding = format!(
+                "loopback has no {family} address, so the server's replies would not come back: run"
+            );
+            Row::new(subject, Verdict::Fail, finding).mended_by(family.loopback_commands())
+        };
         Self::without(family, row, Reach::Nobody)
     }
 
     fn rehearse(family: Family, subject: &str, plan: &RoutePlan, client: IpAddr) -> Self {
         let rehearsed = match routing::rehearse(plan) {
             Ok(rehearsed) if !rehearsed.skipped().is_empty() => {
-                return Self::absent(family, subject);
+                return Self::absent(family, subject, plan);
             }
             Ok(rehearsed) => rehearsed,
             Err(error) => {
@@ -180,7 +185,7 @@ impl FamilyRoutes {
 
     fn look(family: Family, subject: &str, plan: &RoutePlan, client: IpAddr) -> Self {
         let check = match routing::check(plan) {
-            Ok(check) if !check.skipped.is_empty() => return Self::absent(family, subject),
+            Ok(check) if !check.skipped.is_empty() => return Self::absent(family, subject, plan),
             Ok(check) => check,
             Err(error) => {
                 let row = failed_row(subject, &error);

@@ -28,8 +28,11 @@ impl Routes {
         };
         if config.setup_routes {
             let installed = routing::install(&routes.plan)?;
-            tell_of(&installed);
-            info!(table = %config.table, "routes set up");
+            tell_of(&installed, &routes.plan);
+            if !installed.families().is_empty() {
+                let families = list(installed.families());
+                info!(table = %config.table, families, "routes set up");
+            }
             routes.installed = Some(installed);
         } else if routes.is_checked {
             check(&routes.plan);
@@ -42,7 +45,7 @@ impl Routes {
         self.plan.set_servers(targets(frontends));
         if let Some(installed) = &mut self.installed {
             installed.follow(&self.plan)?;
-            tell_of(installed);
+            tell_of(installed, &self.plan);
         } else if self.is_checked {
             check(&self.plan);
         }
@@ -78,7 +81,13 @@ fn targets(frontends: &[Frontend]) -> impl Iterator<Item = Targets> {
     frontends.iter().map(|frontend| frontend.targets)
 }
 
-fn tell_of(routes: &InstalledRoutes) {
+fn list(families: &[Family]) -> String {
+    let families: Vec<String> = families.iter().map(Family::to_string).collect();
+    families.join(", ")
+}
+
+fn tell_of(routes: &InstalledRoutes, plan: &RoutePlan) {
+    tell_of_skipped(routes.skipped(), plan);
     for warning in routes.warnings() {
         warn!("{warning}");
     }
@@ -90,6 +99,7 @@ fn check(plan: &RoutePlan) {
         Ok(check) => check,
         Err(error) => return warn!(%error, "cannot check the routes"),
     };
+    tell_of_skipped(&check.skipped, plan);
     for warning in &check.warnings {
         warn!("{warning}");
     }
@@ -106,6 +116,19 @@ fn check(plan: &RoutePlan) {
         info!(
             commands,
             "a UDP server bound to 0.0.0.0 or [::] needs --setup-routes, or these commands as well"
+        );
+    }
+}
+
+/// Says which families are missing, but for those that nobody asked for: many a host has no IPv6, and the default of `-6`.
+fn tell_of_skipped(skipped: &[Family], plan: &RoutePlan) {
+    let named = skipped.iter().filter(|it| !plan.unnamed.contains(it));
+    for family in named {
+        let commands = family.loopback_commands().join("; ");
+        warn!(
+            commands,
+            "loopback has no {family} address, so the server's replies to {family} clients do not come back: run these \
+             commands, and start again"
         );
     }
 }

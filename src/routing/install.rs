@@ -33,6 +33,7 @@ pub struct InstalledRoutes {
     plans: VecDeque<Vec<Entry>>,
     slot: Slot,
     clients: Clients,
+    families: Vec<Family>,
     skipped: Vec<Family>,
     warnings: Vec<RouteWarning>,
     elsewhere: Vec<ServerElsewhere>,
@@ -95,6 +96,7 @@ fn install_for(
         plans: VecDeque::new(),
         slot,
         clients,
+        families: Vec::new(),
         skipped: Vec::new(),
         warnings: Vec::new(),
         elsewhere: Vec::new(),
@@ -139,6 +141,11 @@ impl InstalledRoutes {
     /// What may keep replies from coming back all the same.
     pub fn warnings(&self) -> &[RouteWarning] {
         &self.warnings
+    }
+
+    /// Families of the plan that have their rules and routes.
+    pub fn families(&self) -> &[Family] {
+        &self.families
     }
 
     /// Families of the plan that this host does not have, or has switched off.
@@ -195,6 +202,7 @@ impl InstalledRoutes {
             self.warnings.extend(warnings);
             self.warnings.extend(overtaken.map_err(while_doing(doing))?);
         }
+        self.families = present.families.iter().map(|it| it.family).collect();
         self.skipped = present.skipped;
         self.elsewhere = present.elsewhere;
         Ok(())

@@ -70,6 +70,15 @@ impl Family {
         }
     }
 
+    /// The shell commands that give loopback its address.
+    pub(crate) fn loopback_commands(self) -> Vec<String> {
+        let mut commands = vec!["ip link set lo up".to_owned()];
+        if self == Self::V6 {
+            commands.push("sysctl -w net.ipv6.conf.lo.disable_ipv6=0".to_owned());
+        }
+        commands
+    }
+
     pub(super) fn unspecified(self) -> IpAddr {
         match self {
             Self::V4 => Ipv4Addr::UNSPECIFIED.into(),

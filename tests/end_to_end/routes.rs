@@ -3,6 +3,7 @@
 pub(crate) mod by_hand;
 mod elsewhere;
 mod failing;
+mod loopback;
 mod set_up;
 mod unnamed;
 

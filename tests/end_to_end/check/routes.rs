@@ -160,22 +160,61 @@ fn the_client_that_does_not_exist_is_not_this_host() -> TestResult {
     })
 }
 
-fn without_ipv6(flags: &[&str]) -> TestResult<Found> {
-    run("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")?;
-    let server = TcpServer::echo("127.0.0.1")?.to_string();
-    let found = check(["-4", &server, "-6", "[::1]:443"].iter().chain(flags))?;
-    found.expect("routes-v6", "SKIP", &["this host has no IPv6"])?;
-    found.expect("server-v6-tcp", "SKIP", &[])?;
-    found.expect("client-v6-tcp", "SKIP", &[])?;
-    Ok(found)
-}
-
 #[test]
 fn a_family_that_the_host_has_not_got() -> TestResult {
     isolated(|| {
-        without_ipv6(&[])?.expect("routes-v4", "FAIL", &[])?;
-        let found = without_ipv6(&["--setup-routes"])?;
+        run("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")?;
+        let server = TcpServer::echo("127.0.0.1")?.to_string();
+        let check = |flags: &[&str]| -> TestResult<Found> {
+            let found = check(["-4", &server].iter().chain(flags))?;
+            found.expect("server-v6-tcp", "SKIP", &[])?;
+            found.expect("client-v6-tcp", "SKIP", &[])?;
+            Ok(found)
+        };
+        let skipped = |found: &Found| {
+            found
+                .expect("routes-v6", "SKIP", &["has no IPv6"])
+                .map(drop)
+        };
+        let found = check(&[])?;
+        skipped(&found)?;
+        found.expect("routes-v4", "FAIL", &[])?;
+        let found = check(&["--setup-routes"])?;
+        skipped(&found)?;
         found.expect("client-v4-tcp", "OK", &[])?;
-        found.expect_success()
+        found.expect_success()?;
+
+        for flags in [&[][..], &["--setup-routes"]] {
+            let flags = [&["-6", "[::1]:443"][..], flags].concat();
+            let found = check(&flags)?;
+            found.expect("routes-v6", "FAIL", &["loopback has no IPv6 address"])?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_commands_it_prints_bring_loopback_back() -> TestResult {
+    isolated(|| {
+        for (flag, server, row, off) in [
+            (
+                "-4",
+                "127.0.0.1:9001",
+                "routes-v4",
+                "ip address del 127.0.0.1/8 dev lo && ip link set lo down",
+            ),
+            (
+                "-6",
+                "[::1]:9001",
+                "routes-v6",
+                "echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6",
+            ),
+        ] {
+            run(off)?;
+            let check = || check([flag, server, "--setup-routes"]);
+            obey(check()?.expect(row, "FAIL", &["loopback has no", "run"])?)?;
+            check()?.expect(row, "OK", &[])?;
+        }
+        Ok(())
     })
 }
