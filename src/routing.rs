@@ -40,7 +40,7 @@
 //!   directly from other hosts get no reply while the rules are there. See also [`RoutePlan::wildcard_udp`].
 //! - `ip rule add` without a priority chooses one before all rules but `local`, so before ours if they are there. A
 //!   rule typed later that takes everything takes the replies too.
-//! - Everything here blocks, for at most a few seconds: it is for start and exit.
+//! - Everything here blocks, for at most a few seconds: it is for start, exit and SIGHUP.
 
 mod check;
 mod error;
@@ -129,8 +129,7 @@ struct Present {
     elsewhere: Vec<ServerElsewhere>,
 }
 
-/// Splits the plan into what this host has and what it has not. A family counts as there if its loopback address is:
-/// that goes when IPv6 is switched off by sysctl, and is not there before the loopback device was up.
+/// Splits the plan into what this host has and what it has not.
 fn present_families(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, RoutingError> {
     let mut present = Present::default();
     for family in [Family::V4, Family::V6] {
@@ -138,10 +137,7 @@ fn present_families(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, Ro
         if hosts.is_empty() {
             continue;
         }
-        if !kernel
-            .is_local(family.loopback())
-            .map_err(while_doing("looking up the loopback address"))?
-        {
+        if !is_present(kernel, family)? {
             present.skipped.push(family);
             continue;
         }
@@ -159,6 +155,13 @@ fn present_families(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, Ro
         }
     }
     Ok(present)
+}
+
+/// Whether this host has a family. It counts as there if its loopback address is: that goes when IPv6 is switched off by
+/// sysctl, and is not there before the loopback device was up.
+fn is_present(kernel: &mut Kernel, family: Family) -> Result<bool, RoutingError> {
+    let found = kernel.is_local(family.loopback());
+    found.map_err(while_doing("looking up the loopback address"))
 }
 
 fn while_doing(doing: &str) -> impl FnOnce(NetlinkError) -> RoutingError {

@@ -15,6 +15,8 @@ mod holder;
 mod last_port;
 #[path = "harness/namespace.rs"]
 mod namespace;
+#[path = "routing/put_back.rs"]
+mod put_back;
 #[path = "routing/traffic.rs"]
 mod traffic;
 

@@ -11,7 +11,7 @@ use crate::routing::{self, Family, InstalledRoutes, RoutePlan, RoutingError, Ser
 /// What this process does about routes.
 pub(super) struct Routes {
     installed: Option<InstalledRoutes>,
-    /// The plan, but for the servers.
+    /// The plan for the servers' addresses in use.
     plan: RoutePlan,
     is_checked: bool,
 }
@@ -42,14 +42,36 @@ impl Routes {
 
     /// Does the same for servers that have moved.
     pub(super) fn follow(&mut self, frontends: &[Frontend]) -> Result<(), RoutingError> {
-        self.plan.set_servers(targets(frontends));
+        let mut plan = self.plan.clone();
+        plan.set_servers(targets(frontends));
         if let Some(installed) = &mut self.installed {
-            installed.follow(&self.plan)?;
-            tell_of(installed, &self.plan);
+            installed.follow(&plan)?;
+            tell_of(installed, &plan);
         } else if self.is_checked {
-            check(&self.plan);
+            check(&plan);
         }
+        self.plan = plan;
         Ok(())
+    }
+
+    /// Adds again what somebody has removed of what was added, and what has come to be missing otherwise.
+    pub(super) fn mend(&mut self) {
+        let Some(installed) = &mut self.installed else {
+            return;
+        };
+        let mut count = 0;
+        let put_back = installed.put_back();
+        for added in [put_back, installed.follow(&self.plan)] {
+            match added {
+                Ok(added) => count += added,
+                Err(error) => warn!(%error, "cannot put the routes back"),
+            }
+        }
+        warn_of(installed, &self.plan);
+        if count > 0 {
+            info!(count, "missing rules and routes put back");
+            tell_of_servers_elsewhere(installed.elsewhere());
+        }
     }
 
     /// Takes out what was added.
@@ -87,11 +109,15 @@ fn list(families: &[Family]) -> String {
 }
 
 fn tell_of(routes: &InstalledRoutes, plan: &RoutePlan) {
+    warn_of(routes, plan);
+    tell_of_servers_elsewhere(routes.elsewhere());
+}
+
+fn warn_of(routes: &InstalledRoutes, plan: &RoutePlan) {
     tell_of_skipped(routes.skipped(), plan);
     for warning in routes.warnings() {
         warn!("{warning}");
     }
-    tell_of_servers_elsewhere(routes.elsewhere());
 }
 
 fn check(plan: &RoutePlan) {

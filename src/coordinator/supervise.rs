@@ -84,6 +84,7 @@ pub(super) async fn supervise(
                 info!("reloading");
                 systemd::reloading();
                 names.look_up();
+                routes.mend();
                 if let Some(access_log) = access_log {
                     access_log.reopen();
                 }

@@ -1,5 +1,6 @@
 //! Rules and routes put into the kernel, and taken out again.
 
+mod put_back;
 mod warnings;
 
 use std::collections::VecDeque;
@@ -159,24 +160,28 @@ impl InstalledRoutes {
     }
 
     /// Adds what a plan with other addresses of the same servers needs. The rules for their former addresses stay as
-    /// well, for what is open to them, up to eight of them.
+    /// well, for what is open to them, up to eight of them. Says how many rules and routes there are now that there were
+    /// not before. With the same plan, that is what has come to be missing by other changes, as of an interface's name.
     ///
     /// # Errors
     ///
     /// As [`install`](fn@install); then everything is as it was before.
-    pub fn follow(&mut self, plan: &RoutePlan) -> Result<(), RoutingError> {
+    pub fn follow(&mut self, plan: &RoutePlan) -> Result<usize, RoutingError> {
         let mut kernel = open()?;
         let present = reachable(&mut kernel, plan)?;
+        let (plans, entries) = (self.plans.len(), self.entries.len());
         let added = self.add_plan(&mut kernel, present);
-        if added.is_err() {
+        if added.is_err() && self.plans.len() > plans {
             self.plans.pop_front();
         }
+        let count = self.entries.len() - entries;
         self.plans.truncate(1 + FORMER_MAX);
         let removed = self.remove_outdated(&mut kernel);
-        added.and(removed)
+        added.and(removed).map(|()| count)
     }
 
-    /// Removes exactly what [`install`](fn@install) and [`follow`](Self::follow) added. What somebody else has removed
+    /// Removes exactly what [`install`](fn@install) and [`follow`](Self::follow) added, and [`put_back`](Self::put_back)
+    /// again. What somebody else has removed
     /// meanwhile does not matter.
     ///
     /// # Errors
@@ -190,7 +195,10 @@ impl InstalledRoutes {
         let priority = self.slot.priority();
         let rules = present.families.iter().flat_map(FamilyPlan::rules);
         let rules = rules.map(|rule| self.clients.narrow(Entry::rule(&rule, priority)));
-        self.plans.push_front(rules.collect());
+        let rules: Vec<Entry> = rules.collect();
+        if self.plans.front() != Some(&rules) {
+            self.plans.push_front(rules);
+        }
         for family in &present.families {
             self.add_family(kernel, family, &present)?;
         }

@@ -80,6 +80,28 @@ impl Entry {
         }
     }
 
+    pub(super) fn is_rule(&self) -> bool {
+        matches!(self, Self::Rule(_))
+    }
+
+    /// Whether it is a rule for one source.
+    pub(super) fn has_source(&self) -> bool {
+        matches!(self, Self::Rule(rule) if rule.header.src_len > 0)
+    }
+
+    /// Whether this, as the kernel has it, is a rule of ours.
+    pub(super) fn is_same_rule(&self, ours: &Self) -> bool {
+        let (Self::Rule(found), Self::Rule(rule)) = (self, ours) else {
+            return false;
+        };
+        let of_owner = |it: &RuleAttribute| {
+            matches!(it, RuleAttribute::Priority(_) | RuleAttribute::Protocol(_))
+        };
+        let mut wanted = rule.clone();
+        wanted.attributes.retain(|it| !of_owner(it));
+        self.priority() == ours.priority() && has_selector(found, &wanted)
+    }
+
     /// The same for packets to this client, and no others.
     pub(super) fn for_client(mut self, client: IpAddr) -> Self {
         match &mut self {

@@ -4,6 +4,7 @@ pub(crate) mod by_hand;
 mod elsewhere;
 mod failing;
 mod loopback;
+mod put_back;
 mod set_up;
 mod unnamed;
 

@@ -1,5 +1,6 @@
 //! Loopback lacks a family: no route of it can be set up, and that is said.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::by_hand::{obey, says};
@@ -61,9 +62,14 @@ fn a_loopback_without_ipv6() -> TestResult {
         let set_up = proxy.wait_for_message(SET_UP)?;
         assert_eq!(set_up["families"], "IPv4");
         assert!(!run("ip -6 rule")?.contains("proto 77"));
-        proxy.stop()?.expect_success()?;
 
         obey(&warning)?;
+        proxy.signal(Signal::HUP)?;
+        proxy.wait_for_message("missing rules and routes put back")?;
+        assert!(run("ip -6 rule")?.contains("proto 77"));
+        proxy.stop()?.expect_success()?;
+        assert!(!run("ip -6 rule")?.contains("proto 77"));
+
         let proxy = start()?;
         let set_up = proxy.wait_for_message(SET_UP)?;
         assert_eq!(set_up["families"], "IPv4, IPv6");
