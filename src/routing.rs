@@ -68,8 +68,10 @@ use std::io;
 use std::net::IpAddr;
 
 use kernel::{DefaultRoute, Kernel};
+use need::Host;
 use netlink::NetlinkError;
 use plan::FamilyPlan;
+use way::Way;
 
 /// The addresses of this host, as its kernel tells them. Unlike all else here it is for use at any time: nothing but the
 /// kernel's lock of its routes can hold up an answer.
@@ -123,14 +125,22 @@ struct Present {
     families: Vec<FamilyPlan>,
     /// Families that this host does not have.
     skipped: Vec<Family>,
-    /// Servers that no route leads to.
+    /// How packets get to the servers' hosts.
+    ways: Vec<(Host, Way)>,
+    /// Servers that no route leads to, and none is known to have led to.
     unreachable: Vec<IpAddr>,
+    /// Servers that no route leads to now; the way that did counts.
+    lost: Vec<IpAddr>,
     /// Servers on other hosts.
     elsewhere: Vec<ServerElsewhere>,
 }
 
-/// Splits the plan into what this host has and what it has not.
-fn present_families(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, RoutingError> {
+/// Splits the plan into what this host has and what it has not. Known are ways that have led to hosts before.
+fn present_families(
+    kernel: &mut Kernel,
+    plan: &RoutePlan,
+    known: &[(Host, Way)],
+) -> Result<Present, RoutingError> {
     let mut present = Present::default();
     for family in [Family::V4, Family::V6] {
         let hosts = plan.hosts(family);
@@ -144,8 +154,15 @@ fn present_families(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, Ro
         let mut ways = Vec::with_capacity(hosts.len());
         for host in hosts {
             let way = kernel.way_to(host);
-            match way.map_err(while_doing("looking up the target"))? {
-                Some(way) => ways.push((host, way)),
+            if let Some(way) = way.map_err(while_doing("looking up the target"))? {
+                ways.push((host, way));
+                continue;
+            }
+            match known.iter().find(|(it, _)| *it == host) {
+                Some(way) => {
+                    ways.push(way.clone());
+                    present.lost.push(host.ip);
+                }
                 None => present.unreachable.push(host.ip),
             }
         }
@@ -153,6 +170,7 @@ fn present_families(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, Ro
             present.elsewhere.append(&mut family.elsewhere);
             present.families.push(family);
         }
+        present.ways.append(&mut ways);
     }
     Ok(present)
 }

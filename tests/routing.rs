@@ -19,6 +19,8 @@ mod namespace;
 mod put_back;
 #[path = "routing/traffic.rs"]
 mod traffic;
+#[path = "routing/unreachable.rs"]
+mod unreachable;
 
 use holder::{Holder, hold, is_holder, tables};
 use namespace::{TestResult, add_address, isolated, run};

@@ -32,7 +32,7 @@ pub struct RouteCheck {
 /// [`RoutingError::System`] if the kernel could not be asked or did not answer within two seconds.
 pub fn check(plan: &RoutePlan) -> Result<RouteCheck, RoutingError> {
     let mut kernel = open()?;
-    let present = present_families(&mut kernel, plan)?;
+    let present = present_families(&mut kernel, plan, &[])?;
     let mut found = RouteCheck {
         skipped: present.skipped,
         warnings: present

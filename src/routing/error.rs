@@ -13,7 +13,7 @@ use super::table::RouteTable;
 /// Something about this host's routing that keeps replies from coming back, though it is no reason not to start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteWarning {
-    /// Nothing leads to the server (only from [`check`](super::check()); [`install`](super::install()) fails).
+    /// Nothing leads to the server (not from [`install`](super::install()), which fails).
     #[error("there is no route from this host to the server at {0}")]
     NoRoute(IpAddr),
     /// The table has somebody's route with another source address, or none.

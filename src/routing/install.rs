@@ -12,12 +12,12 @@ use self::warnings::installed_warnings;
 use super::error::{RouteWarning, RoutingError};
 use super::kernel::Kernel;
 use super::message::Entry;
-use super::need::Need;
+use super::need::{Host, Need};
 use super::netlink::NetlinkError;
 use super::plan::{FamilyPlan, RoutePlan};
 use super::rule::Family;
 use super::slot::Slot;
-use super::way::ServerElsewhere;
+use super::way::{ServerElsewhere, Way};
 use super::{Present, open, present_families, while_doing};
 
 /// Servers' former addresses whose rules stay for connections that are open to them.
@@ -34,6 +34,8 @@ pub struct InstalledRoutes {
     plans: VecDeque<Vec<Entry>>,
     slot: Slot,
     clients: Clients,
+    /// How packets got to the servers of the plan when they last did.
+    ways: Vec<(Host, Way)>,
     families: Vec<Family>,
     skipped: Vec<Family>,
     warnings: Vec<RouteWarning>,
@@ -88,7 +90,7 @@ fn install_for(
     clients: Clients,
     plan: &RoutePlan,
 ) -> Result<InstalledRoutes, RoutingError> {
-    let present = reachable(&mut kernel, plan)?;
+    let present = reachable(&mut kernel, plan, &[])?;
     let slot = Slot::claim()
         .map_err(no_slot)?
         .ok_or(RoutingError::NoFreeSlot)?;
@@ -97,6 +99,7 @@ fn install_for(
         plans: VecDeque::new(),
         slot,
         clients,
+        ways: Vec::new(),
         families: Vec::new(),
         skipped: Vec::new(),
         warnings: Vec::new(),
@@ -109,9 +112,13 @@ fn install_for(
     Ok(installed)
 }
 
-/// The plan on this host, if there is a way to all its servers and back.
-fn reachable(kernel: &mut Kernel, plan: &RoutePlan) -> Result<Present, RoutingError> {
-    let present = present_families(kernel, plan)?;
+/// The plan on this host, if there is, or is known to have been, a way to all its servers and back.
+fn reachable(
+    kernel: &mut Kernel,
+    plan: &RoutePlan,
+    known: &[(Host, Way)],
+) -> Result<Present, RoutingError> {
+    let present = present_families(kernel, plan, known)?;
     if let Some(target) = present.unreachable.first() {
         return Err(RoutingError::NoRoute(*target));
     }
@@ -165,10 +172,11 @@ impl InstalledRoutes {
     ///
     /// # Errors
     ///
-    /// As [`install`](fn@install); then everything is as it was before.
+    /// As [`install`](fn@install); then everything is as it was before. A server that was in the plan before may have become
+    /// unreachable, though: its rules stay, and that is a warning.
     pub fn follow(&mut self, plan: &RoutePlan) -> Result<usize, RoutingError> {
         let mut kernel = open()?;
-        let present = reachable(&mut kernel, plan)?;
+        let present = reachable(&mut kernel, plan, &self.ways)?;
         let (plans, entries) = (self.plans.len(), self.entries.len());
         let added = self.add_plan(&mut kernel, present);
         if added.is_err() && self.plans.len() > plans {
@@ -203,13 +211,18 @@ impl InstalledRoutes {
             self.add_family(kernel, family, &present)?;
         }
         self.warnings.clear();
+        let lost = present.lost.iter().copied();
+        self.warnings.extend(lost.map(RouteWarning::NoRoute));
         for family in &present.families {
+            // What else the kernel would say of those tells nothing.
+            let family = &family.without(&present.lost);
             let doing = "checking the new routes";
             let warnings = installed_warnings(kernel, family).map_err(while_doing(doing))?;
             let overtaken = self.would_be_overtaken(kernel, family);
             self.warnings.extend(warnings);
             self.warnings.extend(overtaken.map_err(while_doing(doing))?);
         }
+        self.ways = present.ways;
         self.families = present.families.iter().map(|it| it.family).collect();
         self.skipped = present.skipped;
         self.elsewhere = present.elsewhere;

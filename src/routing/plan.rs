@@ -242,6 +242,14 @@ impl FamilyPlan {
         rules
     }
 
+    /// The same without what these servers need.
+    pub(super) fn without(&self, servers: &[IpAddr]) -> Self {
+        let mut rest = self.clone();
+        rest.needs
+            .retain(|need| !servers.contains(&need.reply.target));
+        rest
+    }
+
     /// The shell commands that add the route and the rules.
     pub(super) fn commands(&self) -> Vec<String> {
         let rules = self.rules().into_iter().map(|rule| rule.to_string());

@@ -3,6 +3,7 @@
 mod changed;
 mod failing;
 mod found;
+mod unreachable;
 
 use std::net::SocketAddr;
 

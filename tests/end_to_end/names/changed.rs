@@ -13,10 +13,10 @@ use crate::other_host::OtherHost;
 use crate::routes::by_hand::{MISSING, obey, says};
 use crate::routes::tables;
 
-const CHANGED: &str = "new connections go to the new address";
+pub(super) const CHANGED: &str = "new connections go to the new address";
 
 /// A server that says first where it is, and sends everything back from then on.
-fn greeter(addr: SocketAddr) -> TestResult<SocketAddr> {
+pub(super) fn greeter(addr: SocketAddr) -> TestResult<SocketAddr> {
     let listener = TcpListener::bind(addr)?;
     let addr = listener.local_addr()?;
     thread::spawn(move || {
@@ -80,7 +80,7 @@ fn wait_until_at(proxy: &Proxy, addr: SocketAddr) -> TestResult {
 
 /// The same for one of several ports.
 #[track_caller]
-fn wait_until_leads_to(listen_addr: SocketAddr, addr: SocketAddr) -> TestResult {
+pub(super) fn wait_until_leads_to(listen_addr: SocketAddr, addr: SocketAddr) -> TestResult {
     // More than go to one shard by chance.
     const IN_A_ROW: usize = 20;
     let header = Header::v1(CLIENT.0, CLIENT.1)?;
