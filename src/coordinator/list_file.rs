@@ -1,7 +1,9 @@
 //! A subnet list in a file: loading it, and noticing that it changed.
 
 mod reading;
+mod watch;
 
+use std::future::pending;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,18 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_lite::future::or;
 use glommio::timer::Timer;
-use inotify::{Inotify, WatchMask};
 use rustix::io::Errno;
 
 use self::reading::{read, read_again};
+use self::watch::{Fate, Watch};
 use super::pace::Pace;
 
 use crate::metrics::ListMetrics;
-use crate::shard::readiness::{Readiness, Watched};
+use crate::shard::readiness::Readiness;
 use crate::subnets::{SubnetError, SubnetSet};
-
-/// Symbolic links followed to find out what to watch, as many as the kernel follows (path_resolution(7)).
-const LINKS_MAX: usize = 40;
 
 /// Writers often touch a file several times; it is read once they have been quiet for so long.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -82,9 +81,11 @@ pub(super) struct ListFile {
     path: PathBuf,
     readiness: Readiness,
     /// None while the kernel has no more watches: then only SIGHUP reloads.
-    watch: Option<Watched<Inotify>>,
-    /// Whether there was no descriptor to read it with: then it is tried again.
-    is_starved: bool,
+    watch: Option<Watch>,
+    /// What has become of the file since it was read.
+    fate: Option<Fate>,
+    /// When to try again what failed for lack of descriptors or watches.
+    retry_at: Option<Instant>,
     /// What was read last, to tell whether anything changed.
     text: String,
     /// The complaint about the file as it is now, to make it only once.
@@ -112,7 +113,8 @@ impl ListFile {
             path: path.to_owned(),
             readiness: readiness.clone(),
             watch: None,
-            is_starved: false,
+            fate: None,
+            retry_at: None,
             text: String::new(),
             complaint: None,
             pace: Pace::default(),
@@ -120,6 +122,7 @@ impl ListFile {
         };
         // Watched before it is read, so that no change is missed in between.
         file.watch_again();
+        file.warn_of_folder();
         file.text = read(path)?;
         let list = parse(path, &file.text)?;
         file.metrics.read(Some(list.len()), SystemTime::now());
@@ -136,26 +139,69 @@ impl ListFile {
         &self.metrics
     }
 
-    /// Waits until the file may have changed.
+    /// Waits until the file may have changed. May be dropped and called again at any time.
     pub(super) async fn changed(&mut self) {
-        match &self.watch {
-            Some(watch) if self.is_starved => {
-                or(watch.readable(), async {
-                    Timer::new(RETRY).await;
-                })
-                .await;
+        loop {
+            while self.fate != Some(Fate::Touched) {
+                self.stir().await;
             }
-            Some(watch) => watch.readable().await,
-            None => {
-                Timer::new(RETRY).await;
-                while watch(&self.path).is_err() {
-                    Timer::new(RETRY).await;
-                }
+            Timer::new(SETTLE.max(self.pace.rest())).await;
+            // Links may lead elsewhere now.
+            self.watch_again();
+            // Meanwhile somebody may have begun to write another.
+            if self.fate == Some(Fate::Touched) {
+                self.fate = None;
+                return;
             }
         }
-        Timer::new(SETTLE.max(self.pace.rest())).await;
-        // A new watch, not only because links may lead elsewhere now: it also empties the old one's queue.
-        self.watch_again();
+    }
+
+    /// Waits until something happens near the file, or it is time to try again.
+    async fn stir(&mut self) {
+        let event = async {
+            match &self.watch {
+                Some(watch) => watch.readable().await,
+                None => pending().await,
+            }
+        };
+        let retry = async {
+            match self.retry_at {
+                Some(at) => {
+                    Timer::new(at.saturating_duration_since(Instant::now())).await;
+                }
+                None => pending().await,
+            }
+        };
+        or(event, retry).await;
+        self.follow();
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) {
+            self.retry();
+        }
+    }
+
+    fn retry(&mut self) {
+        self.retry_at = None;
+        if self.watch.is_none() {
+            // A failure has been told.
+            self.watch = Watch::new(&self.path, &self.readiness).ok();
+            if self.watch.is_none() {
+                self.retry_later();
+                return;
+            }
+        } else if self.fate == Some(Fate::Made) {
+            return;
+        }
+        self.fate = Some(Fate::Touched);
+    }
+
+    fn retry_later(&mut self) {
+        self.retry_at = Some(Instant::now() + RETRY);
+    }
+
+    fn follow(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            self.fate = watch.follow(self.fate);
+        }
     }
 
     /// Reads the file again.
@@ -167,7 +213,14 @@ impl ListFile {
     }
 
     fn load_again(&mut self) -> Reloaded {
-        let loaded = read_again(&self.path).and_then(|text| {
+        let was_made = self.fate == Some(Fate::Made);
+        let text = read_again(&self.path);
+        self.follow();
+        if self.fate == Some(Fate::Made) && !was_made {
+            // What was read may be the beginning only.
+            return Reloaded::Unchanged;
+        }
+        let loaded = text.and_then(|text| {
             if text == self.text {
                 return Ok(None);
             }
@@ -177,7 +230,6 @@ impl ListFile {
         });
         match loaded {
             Ok(list) => {
-                self.is_starved = false;
                 self.complaint = None;
                 let entries = list.as_ref().map(SubnetSet::len);
                 self.metrics.read(entries, SystemTime::now());
@@ -185,7 +237,9 @@ impl ListFile {
                 list.map_or(Reloaded::Unchanged, Reloaded::Changed)
             }
             Err(error) => {
-                self.is_starved = error.is_out_of_descriptors();
+                if error.is_out_of_descriptors() {
+                    self.retry_later();
+                }
                 self.metrics.failed();
                 let complaint = Some(error.to_string());
                 if self.complaint == complaint {
@@ -201,10 +255,13 @@ impl ListFile {
     pub(super) fn look_again(&mut self) {
         self.complaint = None;
         self.watch_again();
+        self.warn_of_folder();
     }
 
     fn watch_again(&mut self) {
-        let watch = watch(&self.path).and_then(|inotify| self.readiness.watch(inotify));
+        let watch = Watch::new(&self.path, &self.readiness);
+        // What the old one has seen until the new one saw everything.
+        self.follow();
         match watch {
             Ok(watch) => self.watch = Some(watch),
             Err(error) => {
@@ -213,72 +270,19 @@ impl ListFile {
                     "cannot watch the file for changes, until that can be had: send SIGHUP after changing it"
                 );
                 self.watch = None;
+                self.retry_later();
             }
         }
     }
-}
 
-/// Watches everything whose change may change what the path leads to: the file itself (a bind mount shows nowhere else),
-/// and the folder of each link on the way to it (Kubernetes swaps a link two steps away).
-fn watch(path: &Path) -> io::Result<Inotify> {
-    let inotify = Inotify::init()?;
-    let mut watches = inotify.watches();
-    // Not while it is being written: at its end. A half-written list could lock everybody out.
-    // The file may be missing for a moment; then its folder tells when it is back.
-    let _ = watches.add(
-        path,
-        WatchMask::CLOSE_WRITE | WatchMask::ATTRIB | WatchMask::MOVE_SELF,
-    );
-    let folder_mask = WatchMask::CLOSE_WRITE
-        | WatchMask::CREATE
-        | WatchMask::DELETE
-        | WatchMask::MOVED_TO
-        | WatchMask::MOVED_FROM
-        | WatchMask::MOVE_SELF
-        | WatchMask::DELETE_SELF
-        | WatchMask::ONLYDIR;
-    let mut links = vec![path.to_owned()];
-    let mut seen = 0;
-    while let Some(link) = links.pop() {
-        seen += 1;
-        if seen > LINKS_MAX {
-            break;
+    fn warn_of_folder(&self) {
+        if let Some(error) = self.watch.as_ref().and_then(Watch::unwatched) {
+            tracing::warn!(
+                path = %self.path.display(), %error,
+                "cannot watch the file's folder for changes, only the file: write it in place, or send SIGHUP after \
+                 replacing it"
+            );
         }
-        // Every folder on the way may itself be a link.
-        for ancestor in link.ancestors() {
-            let Ok(target) = std::fs::read_link(ancestor) else {
-                continue;
-            };
-            let folder = parent(ancestor);
-            let _ = watches.add(&folder, folder_mask);
-            links.push(folder.join(target));
-        }
-        // A folder that is missing shows up in the one above it.
-        for folder in parent(&link).ancestors() {
-            match watches.add(named(folder), folder_mask) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-                Ok(_) => break,
-            }
-        }
-    }
-    Ok(inotify)
-}
-
-/// What is above the first folder of a relative path has an empty name.
-fn named(folder: &Path) -> &Path {
-    if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    }
-}
-
-fn parent(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        Some(_) => PathBuf::from("."),
-        None => PathBuf::from("/"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod denied;
 pub(crate) mod failing;
+mod half_written;
 mod in_force;
 mod reloaded;
 mod shards;

@@ -2,17 +2,20 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use inotify::{Inotify, WatchMask};
 use rustix::process::Signal;
 
+use super::failing::WITHOUT_OVERRIDE;
 use super::{ListFile, WITH_US, WITHOUT_US, expect_allowed, proxy_with, wait_allowed};
 use crate::harness::{Proxy, TcpServer};
 use crate::namespace::{TestResult, isolated};
 
 const RELOADED: &str = "allowed subnets reloaded";
 const KEPT: &str = "the old list of allowed subnets stays in force";
+const UNWATCHED: &str = "cannot watch the file's folder for changes, only the file: write it in place, or send SIGHUP \
+                         after replacing it";
 
 /// A writer that has not closed the file may not be done, so only SIGHUP makes the proxy read it now.
 #[test]
@@ -114,6 +117,29 @@ fn when_it_is_a_bind_mount_and_rewritten() -> TestResult {
         expect_allowed(&proxy, false)?;
         list.write(WITH_US)?;
         wait_allowed(&proxy, true)
+    })
+}
+
+/// To watch a folder takes the right to read it, which its files do not.
+#[test]
+fn when_its_folder_may_not_be_read() -> TestResult {
+    isolated(|| {
+        let list = ListFile::new(WITHOUT_US)?;
+        fs::set_permissions(list.folder(), fs::Permissions::from_mode(0o311))?;
+        let proxy = Proxy::tcp(TcpServer::echo("127.0.0.1")?)
+            .under(WITHOUT_OVERRIDE)
+            .args(["--allowed-subnets".as_ref(), list.path.as_path()])
+            .start()?;
+        let warning = proxy.wait_for_message(UNWATCHED)?;
+        assert_eq!(warning["level"], "WARN");
+        for allowed in [true, false, true] {
+            list.write(if allowed { WITH_US } else { WITHOUT_US })?;
+            wait_allowed(&proxy, allowed)?;
+        }
+        let exit = proxy.stop()?;
+        let warnings = exit.log.iter().filter(|line| line["level"] == "WARN");
+        assert_eq!(warnings.count(), 1);
+        exit.expect_success()
     })
 }
 
