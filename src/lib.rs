@@ -154,7 +154,7 @@
 //!
 //! # Dependencies
 //!
-//! `cargo tree --edges normal` has 122 crates, this one and macros included; 64 of them are glommio and what it needs. Each that is
+//! `cargo tree --edges normal` has 124 crates, this one and macros included; 64 of them are glommio and what it needs. Each that is
 //! named in `Cargo.toml` has its reason there, and no more features than are used. `.ci/deny.toml` says which licences and
 //! sources there may be, which crates may be there twice (glommio 0.9.0 needs older ones), and which advisories are known
 //! and do not concern us.

@@ -189,8 +189,7 @@ impl InstalledRoutes {
     }
 
     /// Removes exactly what [`install`](fn@install) and [`follow`](Self::follow) added, and [`put_back`](Self::put_back)
-    /// again. What somebody else has removed
-    /// meanwhile does not matter.
+    /// again. What somebody else has removed meanwhile does not matter.
     ///
     /// # Errors
     ///
