@@ -91,7 +91,7 @@ impl Watch {
         self.places.unwatched.as_ref()
     }
 
-    /// Waits until something happens, of which [`Watch::fate`] tells. May be dropped at any time.
+    /// Waits until something happens, of which [`Watch::follow`] tells. May be dropped at any time.
     pub(super) async fn readable(&self) {
         self.inotify.readable().await;
     }
