@@ -17,7 +17,7 @@
 //! | `namespace` | 3 | `unshare`; a hook between fork and exec | no descriptor table is parted; the hook makes two system calls and allocates nothing | `rustix` and `std` have them, as unsafe functions |
 //! | `receive_queue` | 1 | `getsockopt(SO_MEMINFO)` | the kernel writes no more numbers than there is room for | `socket2` has no name for it |
 //! | `seccomp` | 1 | put a filter into force | the program outlives the call and is as long as it says | `seccompiler` does not set these flags |
-//! | `sockopt` | 2 | integer options; `SIOCOUTQ` | the kernel reads, or writes, one int that outlives the call | `socket2` has no names for these |
+//! | `sockopt` | 3 | integer options; `SO_PEERCRED`; `SIOCOUTQ` | the kernel reads, or writes, no more than the structure or int has room for, which outlives the call | `socket2` has no names for these; `rustix` knows no process 0 |
 //! | `uring` | 3 | ask for a ring; own it; give glommio a descriptor | the parameters are as large as the kernel's; a descriptor has one owner | glommio takes raw descriptors, and its ring only panics where it cannot be had |
 //!
 //! Beside these there are two unsafe traits, for what the compiler cannot know of C structures: `mmsg::Zeroable` and

@@ -25,12 +25,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::retry_on_intr;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, recvmsg, sendmsg,
 };
 use rustix::process::geteuid;
+
+use crate::sys::sockopt::peer_user;
 
 pub(super) use self::claim::{Claims, claim};
 pub(super) use self::offer::Offer;
@@ -56,7 +57,7 @@ fn address(slot: usize) -> io::Result<SocketAddrUnix> {
 
 /// Whether the other end was opened by this user, or by root.
 fn is_trusted(socket: impl AsFd) -> bool {
-    socket_peercred(socket).is_ok_and(|peer| peer.uid == geteuid() || peer.uid.is_root())
+    peer_user(socket).is_ok_and(|user| user == geteuid().as_raw() || user == 0)
 }
 
 fn send(socket: impl AsFd, word: u8, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {

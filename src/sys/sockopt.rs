@@ -72,6 +72,37 @@ impl IntOption {
     }
 }
 
+/// The user who opened the other end of a Unix socket (unix(7), SO_PEERCRED). Its process is not asked for: where this one
+/// cannot see it, in another PID namespace, it has the number 0, which `rustix` takes for impossible.
+///
+/// # Errors
+///
+/// As `getsockopt(2)`.
+pub(crate) fn peer_user(socket: impl AsFd) -> io::Result<libc::uid_t> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY:
+    // - the descriptor is open for as long as `socket` is borrowed,
+    // - the kernel writes at most the announced `len` bytes to `peer`, integers all of them, and to `len`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(peer.uid)
+}
+
 /// Bytes of a TCP connection, its end included, that the far side has not acknowledged yet (tcp(7), SIOCOUTQ).
 ///
 /// # Errors

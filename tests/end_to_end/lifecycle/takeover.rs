@@ -255,6 +255,24 @@ fn an_instance_on_other_ports_is_left_alone() -> TestResult {
     })
 }
 
+/// As in two containers that share a network: neither sees the other's process.
+#[test]
+fn one_in_another_pid_namespace_is_taken_over() -> TestResult {
+    isolated(|| {
+        let server = TcpServer::echo("127.0.0.1")?;
+        let old = Proxy::tcp(server).start()?;
+        let newcomer = Proxy::tcp(server)
+            .args(["--takeover"])
+            .under(["unshare", "-p", "-f", "--mount-proc", "--kill-child"])
+            .listen(&old.addr().to_string())
+            .start()?;
+        newcomer.wait_for_message("taken over; the other instance drains")?;
+        old.exit()?.expect_success()?;
+        let client = Balancer::default().connect(&newcomer, &Header::of("192.0.2.1:4000")?)?;
+        client.expect_echo(b"hello")
+    })
+}
+
 /// Whoever was served there hears nothing more, so that somebody has to.
 #[test]
 fn what_the_newcomer_does_not_listen_on_is_told() -> TestResult {
