@@ -21,7 +21,9 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Problem> {
 /// An address to serve the admin endpoint at. Port 0 lets the kernel choose.
 pub(super) fn admin(text: &str) -> Result<SocketAddr, Problem> {
     let wanted = "an IP address and port, such as 127.0.0.1:9101";
-    own(text).map_err(|problem| Problem::new(problem, wanted))
+    let addr = own(text).map_err(|problem| Problem::new(problem, wanted))?;
+    // As headers' destinations are compared with it.
+    Ok(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
 }
 
 /// An address of this host, which is no matter of names.
@@ -195,6 +197,13 @@ mod tests {
                 (got, want) => panic!("{text}: {got:?} instead of {want:?}"),
             }
         }
+    }
+
+    /// Or a header that names 127.0.0.1 would lead there.
+    #[test]
+    fn the_admin_address_is_told_as_headers_destinations_are() {
+        let told = admin("[::ffff:127.0.0.1]:9101").ok();
+        assert_eq!(told, Some(([127, 0, 0, 1], 9101).into()));
     }
 
     #[test]
