@@ -85,6 +85,24 @@ impl Destinations {
         }
     }
 
+    /// Whether a flow to this target, which a header has named before, is another peer's as well: not if it was for this host
+    /// alone. Asks nobody.
+    pub(crate) fn permit_again(
+        &self,
+        target: SocketAddr,
+        client: Option<ClientAddr>,
+        peer: PeerAddr,
+    ) -> Result<(), DestinationError> {
+        let is_for_this_host = self.dynamic
+            && client.is_some()
+            && target.ip().is_loopback()
+            && self.lists.allow_destination(target.ip()).is_none();
+        if is_for_this_host && !peer.ip().is_loopback() {
+            return Err(DestinationError::Loopback(target));
+        }
+        Ok(())
+    }
+
     /// Whether this client may be connected to this target. `from_here` is whether this host certainly wrote the header that
     /// names it. May ask the kernel.
     pub(crate) fn permit(
@@ -135,7 +153,8 @@ impl Destinations {
 /// Whether a server can have this address.
 fn is_usable(addr: SocketAddr) -> bool {
     let is_somebodys = match addr.ip() {
-        IpAddr::V4(ip) => ip.octets()[0] != 0 && ip != Ipv4Addr::BROADCAST,
+        // Link-local ones lead to the metadata of clouds, with the credentials of their machines.
+        IpAddr::V4(ip) => ip.octets()[0] != 0 && ip != Ipv4Addr::BROADCAST && !ip.is_link_local(),
         IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_unicast_link_local(),
     };
     addr.port() != 0 && is_somebodys && !addr.ip().is_multicast()
@@ -180,6 +199,7 @@ mod tests {
             "0.0.0.0:80",
             "0.1.2.3:80",
             "255.255.255.255:80",
+            "169.254.169.254:80",
             "224.0.0.1:80",
             "127.0.0.1:0",
             "[::]:80",

@@ -13,6 +13,7 @@ use super::roam::Silence;
 use super::segments::ask_for_pieces;
 use super::{FlowState, Udp};
 use crate::addr::{ClientAddr, ListenAddr, PeerAddr};
+use crate::destination::DestinationError;
 use crate::header::{self, Decoded, Details, Transport};
 use crate::limits::Descriptors;
 use crate::logging::{self, Subject};
@@ -65,6 +66,26 @@ impl Udp {
         None
     }
 
+    /// Drops a datagram for a flow that is there, but not for this peer, and counts it. Returns whether it did.
+    pub(super) fn refuses_peer(&self, key: &FlowKey, downstream: Downstream) -> bool {
+        let client = key.party.client();
+        let destinations = &self.settings.destinations;
+        let Err(error) = destinations.permit_again(key.target, client, downstream.peer) else {
+            return false;
+        };
+        let mut subject = self.subject(downstream.frontend, downstream.peer);
+        subject.set_client(client);
+        subject.set_target(key.target);
+        self.refuse_destination(&subject, &error);
+        true
+    }
+
+    fn refuse_destination(&self, subject: &Subject, error: &DestinationError) {
+        self.settings.metrics.udp.destinations_refused.increment();
+        let limit = &self.limits.destination;
+        limit.debug(subject, "datagram dropped", Some(error));
+    }
+
     /// Begins a flow.
     pub(super) fn open(
         &mut self,
@@ -80,9 +101,7 @@ impl Udp {
         let destinations = &self.settings.destinations;
         let from_here = subject.peer().ip().is_loopback() && self.mode.has_header_on_each();
         if let Err(error) = destinations.permit(key.target, key.party.client(), from_here) {
-            self.settings.metrics.udp.destinations_refused.increment();
-            let limit = &self.limits.destination;
-            limit.debug(&subject, "datagram dropped", Some(&error));
+            self.refuse_destination(&subject, &error);
             return None;
         }
         let admission = &self.settings.admission;

@@ -109,6 +109,7 @@ impl Udp {
             return None;
         };
         let flow = match self.flows.find(&key) {
+            Some(_) if self.refuses_peer(&key, downstream) => return None,
             Some(flow) => {
                 self.at_work = AtWork::Flow(flow);
                 self.flows.touch(flow, now);

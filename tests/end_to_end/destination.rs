@@ -168,6 +168,30 @@ fn datagrams_that_name_what_they_may_not_are_dropped_and_counted() -> TestResult
     })
 }
 
+/// A flow that a balancer of this host has is no way in for others.
+#[test]
+fn a_flow_to_loopback_is_for_balancers_of_this_host() -> TestResult {
+    isolated(|| {
+        add_address(ELSEWHERE)?;
+        let server = UdpServer::bind("127.0.0.1")?;
+        let proxy = dynamic(&["-l", "0.0.0.0:2000"])?;
+        let header = Header::v2_udp(CLIENT, &server.addr()?.to_string())?;
+        let here = UdpBalancer::bind("127.0.0.1")?;
+        here.send_to(proxy.addr_on(2000), &header, b"from here")?;
+        server.expect(CLIENT, b"from here")?;
+        let elsewhere = UdpBalancer::bind(ELSEWHERE)?;
+        let door = SocketAddr::new(ELSEWHERE.parse()?, 2000);
+        elsewhere.send_to(door, &header, b"from elsewhere")?;
+        wait_for_reason(&proxy, &server.addr()?.to_string(), "is a loopback address")?;
+        server.send(CLIENT.parse()?, b"secret")?;
+        here.expect(b"secret")?;
+        server.expect_nothing()?;
+        let exit = proxy.stop()?;
+        assert_eq!(exit.total("destinations_refused")?, 1);
+        exit.expect_success()
+    })
+}
+
 #[test]
 fn without_a_list_only_this_host_can_be_named() -> TestResult {
     isolated(|| {
