@@ -163,10 +163,9 @@ pub(crate) async fn give_room(tcp: Rc<Tcp>, bell: Watched<Doorbell>) {
     loop {
         bell.rang().await;
         let wanted = tcp.lobby.end.wanted();
-        if wanted.descriptors {
-            tcp.pipes.close_spare();
-        }
-        if wanted.room {
+        // Pipes are kept for speed alone, here as well.
+        let has_given = wanted.descriptors && tcp.pipes.close_spare();
+        if wanted.room && !has_given {
             tcp.lobby.make_room();
         }
     }

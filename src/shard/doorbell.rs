@@ -25,7 +25,7 @@ impl Doorbell {
 
     /// What waits has to be there before.
     pub(crate) fn ring(&self) {
-        // It fails if the shard has not heard the bell for 2^64 times.
+        // It fails once the bell has been rung 2^64 times.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
