@@ -7,12 +7,12 @@ use std::net::Shutdown;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::io::ioctl_fionread;
 use socket2::SockRef;
 
 use super::half::{Half, Progress};
 use super::{Stream, Tcp};
 use crate::shard::roster::{Ended, Leash};
+use crate::sys::receive_queue::ReceiveQueue;
 use crate::sys::sockopt::unacknowledged;
 
 /// What a session came to.
@@ -272,10 +272,13 @@ impl Side {
         self.closed || self.stream.is_broken()
     }
 
-    /// Whether it has said something that nobody has read, and takes nothing of what it is sent: it may be writing, and
-    /// read only then.
+    /// Whether it takes nothing of what it is sent now, and has said as much as there is room for, which nobody has read: it
+    /// may be in the midst of a write, and read only after that. Whoever says less can read, however slowly.
     fn is_deadlocked(&self, to_it: &Half) -> bool {
-        to_it.holds_bytes() && ioctl_fionread(&self.stream).is_ok_and(|unread| unread > 0)
+        let is_full = |queue: ReceiveQueue| queue.used >= queue.limit / 2;
+        to_it.holds_bytes()
+            && !self.stream.has_hung_up()
+            && ReceiveQueue::of(&self.stream).is_ok_and(is_full)
     }
 
     fn pass_on_end(&mut self) {

@@ -27,6 +27,8 @@ pub(super) struct Slot {
     pub(super) failed: Cell<bool>,
     /// An error is pending, or was.
     pub(super) broken: Cell<bool>,
+    /// The far side has ended what it says.
+    pub(super) hung_up: Cell<bool>,
     pub(super) wake: Wake,
 }
 
@@ -85,6 +87,7 @@ impl Slot {
             exceptional: Cell::new(false),
             failed: Cell::new(false),
             broken: Cell::new(false),
+            hung_up: Cell::new(false),
             wake,
         }
     }
@@ -100,6 +103,9 @@ impl Slot {
         }
         if flags.contains(E::ERR) {
             self.broken.set(true);
+        }
+        if flags.contains(E::RDHUP) {
+            self.hung_up.set(true);
         }
         let read = flags.intersects(E::IN | E::RDHUP | E::HUP | E::ERR | E::PRI);
         let was_readable = self.readable.replace(self.readable.get() || read);

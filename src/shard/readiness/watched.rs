@@ -59,6 +59,11 @@ impl<T: AsFd> Watched<T> {
         self.slot.broken.get()
     }
 
+    /// Whether the far side has ended what it says (epoll_ctl(2), EPOLLRDHUP), though not all of it may have been read.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.slot.hung_up.get()
+    }
+
     /// To be said when a read found nothing (or less than asked for): wait for the next event.
     pub(crate) fn drained(&self) {
         self.slot.readable.set(false);

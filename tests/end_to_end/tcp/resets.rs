@@ -1,10 +1,14 @@
 //! How connections end: an end stays an end, and a reset a reset.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::{CLIENT, noise};
-use crate::harness::{Connection, Proxy, TcpServer, open, unread, wait_for};
+use crate::harness::{Connection, PATIENCE, Proxy, TcpServer, open, unread, wait_for};
 use crate::namespace::{TestResult, isolated};
 
 /// More than all buffers on the way hold together.
@@ -196,5 +200,43 @@ fn expect_failing_writes(connection: &Connection) -> TestResult {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(Some(())),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Some(())),
         Err(error) => Err(error.into()),
+    })
+}
+
+/// Speaking to a server that is gone is what resets the connection to it, and no reason to forget what it has said.
+#[test]
+fn a_slow_reader_who_speaks_meanwhile_is_passed_all_that_the_server_has_said() -> TestResult {
+    isolated(|| {
+        let server = TcpServer::bind("127.0.0.1")?;
+        let proxy = Proxy::tcp(server.addr()?).start()?;
+        let (client, session) = open(&proxy, &server, CLIENT)?;
+        let mut buffer = vec![0; 64 << 10];
+        // Its end comes when all of it is with the proxy.
+        SockRef::from(session.stream()).set_linger(Some(PATIENCE))?;
+        let (done, answered) = mpsc::channel();
+        thread::spawn(move || {
+            let sent = session.send(&vec![b'x'; BULK]).is_ok();
+            drop(session);
+            done.send(sent)
+        });
+        // No more than is needed for that is read.
+        let sent = loop {
+            match answered.recv_timeout(Duration::from_millis(50)) {
+                Err(RecvTimeoutError::Timeout) => client.stream().read_exact(&mut buffer)?,
+                answered => break answered?,
+            }
+        };
+        assert!(sent, "the server has sent it");
+        loop {
+            // At the end it may be reset, too.
+            let spoken = client.stream().write_all(b"more");
+            match client.stream().read(&mut buffer) {
+                Ok(count) if count > 0 && spoken.is_ok() => {}
+                _ => break,
+            }
+        }
+        let exit = proxy.stop()?;
+        assert_eq!(exit.total("bytes_downstream")?, BULK as u64);
+        exit.expect_success()
     })
 }
